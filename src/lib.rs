@@ -1,0 +1,15 @@
+//! basalt: Salt's state language without Salt.
+//!
+//! ```text
+//! git tree ─► render ─► high data ─► low chunks ─► plan ─► apply ─► journal ─► rollback
+//! ```
+//!
+//! The crate's map, in the order in which modules may know each other (imports point to the left only; `tests/layers.rs` holds it):
+//!
+//! `value diagnostic yaml plan ← system ← object ← function ← agent ← fleet ← lang ← engine ← remote, store ← cli`
+//!
+//! Everything up to `agent` is also the host side (`basalt-agent`); the rest needs the feature `controller`.
+
+pub mod diagnostic;
+pub mod plan;
+pub mod value;

@@ -1,0 +1,348 @@
+//! The types that travel along basalt's path: low chunks in, planned steps, outcomes out.
+//!
+//! `Low` is what the compiler made of the tree for one host, with every requisite already resolved to indexes. The agent turns a
+//! list of `Low` into a `Plan` of `Step`s; applying it gives one `Outcome` per low.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostic::Span;
+use crate::value::{Attrs, Map, Value};
+
+/// One state to be true on a host, in execution order. Indexes in `requisites` count in the same list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Low {
+    /// `__id__`.
+    pub id: String,
+    /// `__sls__`.
+    pub sls: String,
+    /// Module: `file`.
+    pub state: String,
+    /// Function: `managed`.
+    pub fun: String,
+    pub name: String,
+    /// The function's own arguments, `name` among them; neither requisites nor the arguments every state takes (`Control`).
+    pub args: Map,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requisites: Vec<Requisite>,
+    #[serde(default, skip_serializing_if = "Control::is_default")]
+    pub control: Control,
+    /// Contents the controller found for this state, by the argument or file they are for (see `Content`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contents: Vec<Content>,
+    /// Where the id stands in its SLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<Span>,
+}
+
+impl Low {
+    /// `file.managed`.
+    pub fn function(&self) -> String {
+        format!("{}.{}", self.state, self.fun)
+    }
+}
+
+/// Why one low waits for others. `of` are indexes of the lows it names; all of them count, or one of them where `any`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Requisite {
+    pub kind: RequisiteKind,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub any: bool,
+    pub of: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequisiteKind {
+    Require,
+    Watch,
+    Listen,
+    Onchanges,
+    Onfail,
+    Prereq,
+}
+
+/// Arguments that every state takes, as Salt means them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Control {
+    /// Conditions in their order. A string is a shell command, a mapping an execution function call (`fun: file.file_exists`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unless: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub onlyif: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub creates: Vec<String>,
+    /// Commands that must succeed after the change (`file.managed` runs its own on the new file before it is in place).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub check_cmd: Vec<String>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub failhard: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Salt's `runas`, `cwd`, `env`, `shell` … of conditions are read from the state's own arguments.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub parallel: bool,
+}
+
+impl Control {
+    fn is_default(&self) -> bool {
+        *self == Control::default()
+    }
+}
+
+/// Salt's `retry`: times in seconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Retry {
+    pub attempts: u32,
+    pub until: bool,
+    pub interval: u32,
+    pub splay: u32,
+}
+
+/// Bytes that belong to a low, known by their hash and sent only when the host asks for them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Content {
+    /// What it is for. `source`: the file a `source` argument named, rendered where it is a template.
+    /// `file.recurse`: the path below the directory, one `Content` a file.
+    pub name: String,
+    pub hash: Hash,
+    /// Bytes.
+    pub size: u64,
+    /// The mode of the source file, for `mode: keep`; octal as a number (0o644).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+    /// Where a symlink in a source directory points (`keep_symlinks`); then there are no bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+    /// It holds a secret: neither it nor what it replaces is ever shown.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secret: bool,
+}
+
+/// SHA-256 of contents, in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Hash(pub String);
+
+impl Hash {
+    pub fn of(bytes: &[u8]) -> Hash {
+        use sha2::Digest;
+        Hash(hex(&sha2::Sha256::digest(bytes)))
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// What kind of thing an object is. One file in `object/` each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Anything at a path: file, directory, link. The name is the absolute path on the host.
+    File,
+    User,
+    Group,
+    /// All packages of one manager: `packages:apt`.
+    Packages,
+    /// A unit of the service manager, with its suffix: `service:nginx.service`.
+    Service,
+    /// The crontab of a user.
+    Crontab,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 6] = [Kind::File, Kind::User, Kind::Group, Kind::Packages, Kind::Service, Kind::Crontab];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::File => "file",
+            Kind::User => "user",
+            Kind::Group => "group",
+            Kind::Packages => "packages",
+            Kind::Service => "service",
+            Kind::Crontab => "crontab",
+        }
+    }
+}
+
+/// The identity of an object on a host: what journal, projection, pruning and guard know it by. Printed and parsed as `kind:name`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    pub kind: Kind,
+    pub name: String,
+}
+
+impl Key {
+    pub fn new(kind: Kind, name: impl Into<String>) -> Key {
+        Key { kind, name: name.into() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.kind.name(), self.name)
+    }
+}
+
+impl FromStr for Key {
+    type Err = String;
+    fn from_str(s: &str) -> Result<Key, String> {
+        let (kind, name) = s.split_once(':').ok_or_else(|| format!("{s:?} is no key of an object"))?;
+        let kind = Kind::ALL.into_iter().find(|k| k.name() == kind).ok_or_else(|| format!("{kind:?} is no kind of object"))?;
+        Ok(Key::new(kind, name))
+    }
+}
+
+impl Serialize for Key {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Key, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What a step will do, as `plan` counts and prints it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// Nothing: it is as described, or a condition or requisite keeps it from running.
+    #[default]
+    None,
+    Add,
+    Change,
+    Remove,
+    /// A command, a restart: something happens that is no difference between two states.
+    Run,
+    /// Known after apply: only an earlier change decides.
+    Unknown,
+}
+
+/// One object that a step changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    pub key: Key,
+    pub action: Action,
+    /// What was there when the plan was made, earlier steps laid over it. Only the attributes that differ.
+    pub before: Attrs,
+    /// What will be there. Only the attributes that differ.
+    pub after: Attrs,
+    /// A unified diff or one line per attribute, for people; secrets masked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub diff: String,
+    /// Why this cannot be taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_way: Option<String>,
+}
+
+/// A planned low that does not stay as it is, or that has something to say.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Index into the lows the plan was made of.
+    pub low: usize,
+    pub id: String,
+    /// `file.managed`.
+    pub state: String,
+    pub name: String,
+    pub sls: String,
+    pub action: Action,
+    /// Why it changes, runs, waits or stays: one line.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
+    /// What a `run` step will run, in the user's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Why this cannot be taken back; also where only one of the changes cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_way: Option<String>,
+    /// The indexes of the lows it waits for, where the action is `unknown`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for: Vec<usize>,
+    /// It would fail as things are: the comment says why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fails: Option<String>,
+}
+
+/// What one host will do. Made by its agent; shown, saved, and applied exactly so.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct HostPlan {
+    /// Steps that change, run, are unknown or would fail; in execution order.
+    pub steps: Vec<Step>,
+    /// Lows that stay as they are.
+    pub unchanged: usize,
+    /// Everything that decides what apply does, in one hash: steps, lows, what was read. Equal fingerprints apply equally.
+    pub fingerprint: Hash,
+    /// How many runs the host has seen. A plan of an older generation is stale.
+    pub generation: u64,
+    /// Commands that conditions ran while the plan was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<String>,
+    /// What the host has to say besides: an unfinished run, a restart still owed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
+}
+
+/// How a state ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Ok,
+    Changed,
+    Failed,
+    /// A requisite failed or the run was stopped; nothing was done.
+    Skipped,
+}
+
+/// What became of one low.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub low: usize,
+    pub result: Verdict,
+    /// Objects whose state differs from that before the run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
+    pub duration_ms: u64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub comment: String,
+}
+
+/// Counts of one host's run, for the recap line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    pub ok: usize,
+    pub changed: usize,
+    pub failed: usize,
+    pub skipped: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_reads_back_as_it_was_printed() {
+        let key = Key::new(Kind::File, "/etc/a:b");
+        assert_eq!(key.to_string().parse::<Key>(), Ok(key));
+        assert!("nothing".parse::<Key>().is_err());
+        assert!("planet:mars".parse::<Key>().is_err());
+    }
+}
