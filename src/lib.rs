@@ -10,6 +10,10 @@
 //!
 //! Everything up to `agent` is also the host side (`basalt-agent`); the rest needs the feature `controller`.
 
+pub mod agent;
 pub mod diagnostic;
+pub mod function;
+pub mod object;
 pub mod plan;
+pub mod system;
 pub mod value;

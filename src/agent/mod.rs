@@ -1,0 +1,5 @@
+//! The host side: takes requests over standard input, plans, applies and takes back, answers over standard output.
+//!
+//! Upper layers know of it only the `protocol`.
+
+pub mod protocol;

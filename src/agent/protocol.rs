@@ -1,0 +1,344 @@
+//! What controller and agent say to each other over one SSH channel.
+//!
+//! A channel is a stream of frames: length (4 bytes, big endian), kind (1 byte), body. Kind 0 is a message in JSON, kind 1 is a
+//! piece of the content that the last `Content` message announced. Before the first frame each side may see noise (login banners,
+//! what `.bashrc` prints): both start with `MAGIC` and ignore whatever comes before the other's.
+//!
+//! Every request carries a stream id, and everything that belongs to it carries the same id; events may come at any time.
+//! A host that says nothing for `SILENCE` is lost: a busy agent sends `Alive` every `HEARTBEAT`.
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::plan::{Hash, HostPlan, Low, Outcome, Tally};
+use crate::value::{Map, Value};
+
+/// Both sides speak the same build (the agent is found by its content hash); the number is a last line of defence.
+pub const VERSION: u32 = 1;
+pub const MAGIC: &[u8] = b"\n\x01basalt\x02\n";
+pub const HEARTBEAT: Duration = Duration::from_secs(5);
+pub const SILENCE: Duration = Duration::from_secs(30);
+/// No frame is longer; a length beyond it is noise or malice.
+pub const MAX_FRAME: usize = 64 << 20;
+/// Contents travel in pieces of this size.
+pub const PIECE: usize = 256 << 10;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Frame {
+    Message(Message),
+    Bytes(Vec<u8>),
+}
+
+/// A message and the request it belongs to. Stream 0 belongs to none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    pub stream: u32,
+    #[serde(flatten)]
+    pub body: Body,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "snake_case")]
+pub enum Body {
+    // Requests ------------------------------------------------------------------------------------------------------------------
+    /// Compare with these lows. Answered by `Planned`; the agent keeps the plan for `Check` and `Apply`.
+    Plan(PlanRequest),
+    /// Read again everything the kept plan stands on. Answered by `Checked` or an error `stale`.
+    Check,
+    /// Carry the kept plan out, if its fingerprint is this one and nothing has changed. Answered by events, then `Applied`.
+    Apply(ApplyRequest),
+    /// What taking runs back would change. Answered by `Planned`; the agent keeps the plan for `Apply`.
+    PlanRollback(RollbackRequest),
+    /// The runs in this host's journal, newest first. Answered by `History`.
+    Runs,
+    /// Execution functions (`file.file_exists`, `pkg.version` …). Answered by `Answers`.
+    Ask {
+        calls: Vec<Call>,
+    },
+    /// Run a command and stream its output. Answered by `Line`s, then `Exited`.
+    Exec {
+        argv: Vec<String>,
+        shell: bool,
+        timeout_ms: Option<u64>,
+    },
+    /// Stop the request of this stream at the next state.
+    Cancel,
+    /// The next `size` bytes in byte frames are this content.
+    Content {
+        hash: Hash,
+        size: u64,
+    },
+    /// The controller does not have that content (any more).
+    NoContent {
+        hash: Hash,
+        reason: String,
+    },
+
+    // Answers and events --------------------------------------------------------------------------------------------------------
+    /// The agent's first message, asked by nobody.
+    Hello(Hello),
+    /// Contents that the plan or run needs now.
+    Need {
+        hashes: Vec<Hash>,
+    },
+    Planned(HostPlan),
+    Checked,
+    /// A low's turn has come.
+    Started {
+        low: usize,
+    },
+    /// A line of output of what runs now; secrets masked. `error` tells standard error where it is known.
+    Line {
+        text: String,
+        #[serde(default)]
+        error: bool,
+    },
+    Done(Outcome),
+    Applied(Applied),
+    History {
+        runs: Vec<RunRecord>,
+    },
+    Answers {
+        answers: Vec<Answer>,
+    },
+    Exited {
+        status: i32,
+    },
+    /// The request failed as a whole.
+    Failed(Diagnostic),
+    /// Still there.
+    Alive,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    pub protocol: u32,
+    pub version: String,
+    pub grains: Map,
+    /// How many runs this host has seen.
+    pub generation: u64,
+    /// 0 is root.
+    pub uid: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PlanRequest {
+    pub lows: Vec<Low>,
+    /// Texts that must not appear in any diff, output line or comment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
+    /// Whether conditions may run commands that are not among the known probes.
+    pub commands: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApplyRequest {
+    pub fingerprint: Hash,
+    /// Becomes the journal's header.
+    pub run: RunHeader,
+    /// Seconds to wait for another run to end; 0 refuses at once.
+    #[serde(default)]
+    pub lock_timeout: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RollbackRequest {
+    /// The run to take back.
+    pub run: String,
+    /// Also take back later runs that touched the same keys.
+    pub with_later: bool,
+}
+
+/// Who runs what, when: the first line of a journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunHeader {
+    /// `20261120-0752-k3f9`.
+    pub id: String,
+    /// `user@controller`.
+    pub who: String,
+    /// Seconds since the epoch, by the controller's clock.
+    pub started: u64,
+    pub tree: String,
+    pub commit: String,
+    /// The state repository's name for people (its path or URL).
+    pub repository: String,
+    /// The runs that this one takes back; empty for an ordinary run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rolls_back: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Applied {
+    pub tally: Tally,
+    /// Stopped before its end (cancel, failhard): why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
+    pub generation: u64,
+}
+
+/// A run as the host's journal knows it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    pub header: RunHeader,
+    pub state: RunState,
+    pub tally: Tally,
+    /// Seconds since the epoch, by the host's clock; 0 where it did not end.
+    pub ended: u64,
+    /// Objects it changed, as keys.
+    pub keys: Vec<crate::plan::Key>,
+    /// The run that took this one back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back_by: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Under way now.
+    Running,
+    /// Ended by itself, all states done.
+    Done,
+    /// Ended by itself, some state failed.
+    Failed,
+    /// Stopped between two states by the user or a deadline.
+    Stopped,
+    /// Agent, connection, controller or power went in the middle.
+    Broken,
+}
+
+/// An execution function call as templates and `basalt call` make it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    pub function: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub args: Vec<Value>,
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub kwargs: Map,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    Value(Value),
+    Error(Diagnostic),
+}
+
+pub fn write_message(out: &mut impl Write, message: &Message) -> std::io::Result<()> {
+    let body = serde_json::to_vec(message)?;
+    write_frame(out, 0, &body)
+}
+
+pub fn write_bytes(out: &mut impl Write, piece: &[u8]) -> std::io::Result<()> {
+    write_frame(out, 1, piece)
+}
+
+fn write_frame(out: &mut impl Write, kind: u8, body: &[u8]) -> std::io::Result<()> {
+    let length = u32::try_from(body.len()).map_err(|_| std::io::Error::other("frame too long"))?;
+    let mut head = [0; 5];
+    head[..4].copy_from_slice(&length.to_be_bytes());
+    head[4] = kind;
+    out.write_all(&head)?;
+    out.write_all(body)
+}
+
+/// Length and kind from a frame's five-byte head.
+pub fn parse_head(head: [u8; 5]) -> Result<(usize, u8)> {
+    let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+    if length > MAX_FRAME || head[4] > 1 {
+        return Err(damaged("a frame's head makes no sense").into());
+    }
+    Ok((length, head[4]))
+}
+
+/// A whole frame from its kind and body.
+pub fn parse_frame(kind: u8, body: Vec<u8>) -> Result<Frame> {
+    if kind == 1 {
+        return Ok(Frame::Bytes(body));
+    }
+    serde_json::from_slice(&body).map(Frame::Message).map_err(|e| damaged(format!("a message cannot be read: {e}")).into())
+}
+
+/// The next frame; `None` at the end of the stream. A stream that ends within a frame is damaged.
+pub fn read_frame(input: &mut impl Read) -> Result<Option<Frame>> {
+    let mut head = [0; 5];
+    let mut filled = 0;
+    while filled < head.len() {
+        match input.read(&mut head[filled..]) {
+            Ok(0) if filled == 0 => return Ok(None),
+            Ok(0) => return Err(damaged("the stream ended within a frame").into()),
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(Diagnostic::io("read from the channel", &e).into()),
+        }
+    }
+    let (length, kind) = parse_head(head)?;
+    let mut body = Vec::new();
+    input.take(length as u64).read_to_end(&mut body).map_err(|e| Diagnostic::io("read from the channel", &e))?;
+    if body.len() < length {
+        return Err(damaged("the stream ended within a frame").into());
+    }
+    parse_frame(kind, body).map(Some)
+}
+
+/// Reads on until just behind `MAGIC`; gives what came before it (at most `limit` bytes are looked at). `None` at the end of the stream.
+pub fn skip_to_magic(input: &mut impl Read, limit: usize) -> std::io::Result<(Vec<u8>, bool)> {
+    let mut seen = Vec::new();
+    let mut byte = [0];
+    while seen.len() < limit {
+        if input.read(&mut byte)? == 0 {
+            return Ok((seen, false));
+        }
+        seen.push(byte[0]);
+        if seen.ends_with(MAGIC) {
+            seen.truncate(seen.len() - MAGIC.len());
+            return Ok((seen, true));
+        }
+    }
+    Ok((seen, false))
+}
+
+fn damaged(why: impl Into<String>) -> Diagnostic {
+    Diagnostic::new(Code::Damaged, format!("the conversation with the host broke: {}", why.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_and_bytes_come_back_as_they_went() {
+        let mut wire = Vec::new();
+        let message = Message { stream: 7, body: Body::Need { hashes: vec![Hash::of(b"x")] } };
+        write_message(&mut wire, &message).unwrap();
+        write_bytes(&mut wire, b"abc").unwrap();
+        write_message(&mut wire, &Message { stream: 0, body: Body::Alive }).unwrap();
+        let mut input = wire.as_slice();
+        assert_eq!(read_frame(&mut input).unwrap(), Some(Frame::Message(message)));
+        assert_eq!(read_frame(&mut input).unwrap(), Some(Frame::Bytes(b"abc".to_vec())));
+        assert_eq!(read_frame(&mut input).unwrap(), Some(Frame::Message(Message { stream: 0, body: Body::Alive })));
+        assert_eq!(read_frame(&mut input).unwrap(), None);
+    }
+
+    #[test]
+    fn every_cut_of_a_stream_is_an_error_or_an_end_and_no_panic() {
+        let mut wire = Vec::new();
+        write_message(&mut wire, &Message { stream: 1, body: Body::Plan(PlanRequest::default()) }).unwrap();
+        for cut in 1..wire.len() {
+            assert_eq!(read_frame(&mut &wire[..cut]).unwrap_err().code, Code::Damaged);
+        }
+        assert_eq!(read_frame(&mut &b"\xff\xff\xff\xff\x00"[..]).unwrap_err().code, Code::Damaged);
+    }
+
+    #[test]
+    fn noise_before_the_magic_is_given_back() {
+        let mut wire = b"Welcome!\n".to_vec();
+        wire.extend_from_slice(MAGIC);
+        wire.extend_from_slice(b"rest");
+        let mut input = wire.as_slice();
+        assert_eq!(skip_to_magic(&mut input, 1 << 16).unwrap(), (b"Welcome!\n".to_vec(), true));
+        assert_eq!(input, b"rest");
+    }
+}

@@ -1,0 +1,113 @@
+//! The state functions: what a state of an SLS wants of the host, and nothing else. One file per state module.
+//!
+//! A function is pure: it knows no host, reads what is there from the `Projection` and says what is wanted. The planner compares,
+//! the objects act. The table `FUNCTIONS` is also what `lang`, `lint` and `doc` know of functions: names and arguments.
+
+use std::sync::Arc;
+
+use crate::diagnostic::Result;
+use crate::plan::{Hash, Key, Low};
+use crate::system::Command;
+use crate::value::Attrs;
+
+/// A state function (file.managed, pkg.installed …): from its arguments and what is there to what is wanted. Pure; knows no host.
+pub trait Function: Send + Sync {
+    /// The objects it speaks of, asked again until no key is new (`clean: True` and the like find theirs as they look).
+    fn objects(&self, there: &dyn There) -> Result<Vec<Key>>;
+
+    /// What is wanted, seen from what is there. An error here is a state that would fail: its summary is the comment.
+    fn want(&self, there: &dyn There) -> Result<Want>;
+
+    /// Something it watches changes: planned like any other change (restart, reload, run). None: it does not care.
+    fn react(&self, _there: &dyn There, _cause: &str) -> Result<Option<Want>> {
+        Ok(None)
+    }
+}
+
+/// What is on the host when a state's turn comes: what was read, with every earlier planned change laid over it.
+pub trait There {
+    /// Attributes of an object; empty where it is absent. Only keys that `objects` named are known, others are empty.
+    fn get(&self, key: &Key) -> Attrs;
+
+    /// The bytes behind a hash, whoever has them (host file, controller, an earlier want). Fails with `Code::HostNeeded` while they
+    /// are under way: the planner fetches and asks again.
+    fn bytes(&self, hash: &Hash) -> Result<Arc<[u8]>>;
+
+    /// Makes bytes known (a file's new contents) and gives their hash.
+    fn put(&self, bytes: Vec<u8>) -> Hash;
+
+    /// Whether some earlier step of this plan runs commands or is unknown, so that what is there may yet change unseen.
+    fn uncertain(&self) -> bool;
+}
+
+/// What a function wants of the host.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Want {
+    /// These objects with these attributes; attributes that are not named stay as they are; no attributes: absent.
+    Is(Vec<(Key, Attrs)>),
+    /// Something happens that is no state: a command, a restart.
+    Run(Run),
+    /// Both, in this order (a running service that is to be restarted gets its attributes first).
+    Then(Vec<(Key, Attrs)>, Run),
+    /// Only an earlier change can tell: known after apply.
+    Unknown(String),
+    /// Nothing; the comment says why (as Salt would: "pattern not found", "watches, nothing changed").
+    Nothing(String),
+}
+
+/// A command that a state runs, and what is honest to say about it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    pub command: Command,
+    /// As the plan prints it, in the user's words; secrets never in it.
+    pub shown: String,
+    /// Exit codes that are a success besides 0.
+    pub success: Vec<i32>,
+    /// Why it cannot be taken back. None for what leaves nothing behind (a restart).
+    pub one_way: Option<String>,
+    /// Run again at the end of a rollback, because what it made effective has changed back (restart, reload, daemon-reload).
+    pub again: bool,
+    /// A command that takes it back (`undo:`, an extension of ours).
+    pub undo: Option<Command>,
+    /// Salt's `stateful`: the last line of the output says whether something changed.
+    pub stateful: bool,
+    /// Do not print the output (`hide_output`).
+    pub quiet: bool,
+    /// `bg: True`: started and not waited for.
+    pub background: bool,
+}
+
+/// One state function as the table knows it.
+pub struct Entry {
+    /// `file.managed`.
+    pub name: &'static str,
+    /// First line: what it makes true. It is the reference's text.
+    pub doc: &'static str,
+    pub args: &'static [Arg],
+    /// Whether a `watch` makes it react (Salt's `mod_watch`); without, `watch` is `require`.
+    pub watches: bool,
+    pub parse: fn(&Low) -> Result<Box<dyn Function>>,
+}
+
+/// One argument of a state function.
+pub struct Arg {
+    pub name: &'static str,
+    pub kind: ArgKind,
+    /// As a user would write it; empty: none.
+    pub default: &'static str,
+    pub doc: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArgKind {
+    Str,
+    Bool,
+    Int,
+    /// A mode: `'0644'`, `keep`.
+    Mode,
+    List,
+    Map,
+    /// A string or a list of strings.
+    Strs,
+    Any,
+}

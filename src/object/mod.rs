@@ -1,0 +1,74 @@
+//! The things a host can have, one file per kind: how to read one, and how to get it from one state to another.
+//!
+//! About thirty kinds carry the hundred and more state functions, which only say what they want of them. So every function of a
+//! family shares one honest reader, one setter and one way back.
+//!
+//! **The law**, held by one table-driven test for every kind: `set(to)` then `read` gives `to`; `set(back)` then `read` gives
+//! `from`; a fault at any mutation leaves what `set(now, before)` can take back.
+
+use crate::diagnostic::Result;
+use crate::plan::Key;
+use crate::system::System;
+use crate::value::Attrs;
+
+/// A thing a host can have, whatever declares it: a file, the set of packages, a unit, a user, a crontab. Runs on the host.
+///
+/// Attributes name users, groups and packages, never numbers. `read` may give more attributes than functions want (order in a file,
+/// extended attributes …): they are what `set(now, before)` needs to restore the thing exactly.
+pub trait Object: Send + Sync {
+    /// Identity: what journal, projection, pruning and guard know it by.
+    fn key(&self) -> Key;
+
+    /// What is there. Absent is an answer (no attributes), not an error.
+    fn read(&self, sys: &System) -> Result<Attrs>;
+
+    /// Makes sure that `set(_, from)` will be possible later: puts what `from` only names (contents by hash, package files) into
+    /// the run's keep. Called, and synced, before the first change of this key in a run. Changes nothing else.
+    fn keep(&self, _sys: &System, _from: &Attrs, _to: &Attrs) -> Result<()> {
+        Ok(())
+    }
+
+    /// Goes from `from` (what `read` gave just now) to `to`: only the attributes named in `to` are wanted, an empty `to` means
+    /// absent. Says what was reached, side effects included. Rollback is `set(now, before)`, with `before` as `read` gave it.
+    fn set(&self, sys: &System, from: &Attrs, to: &Attrs, progress: &mut Progress) -> Result<Attrs>;
+
+    /// Why this change cannot be undone; printed in the plan. None: it can.
+    fn one_way(&self, _sys: &System, _from: &Attrs, _to: &Attrs) -> Option<String> {
+        None
+    }
+
+    /// For people: how the change looks. Attributes that hold secrets are masked here. The default is one line per attribute
+    /// that differs (`mode: 0644 → 0600`).
+    fn describe(&self, sys: &System, from: &Attrs, to: &Attrs) -> String {
+        let _ = sys;
+        describe_attributes(from, to)
+    }
+}
+
+/// Where a setter tells what it is doing: lines of output, as they come.
+pub struct Progress<'a> {
+    line: &'a mut dyn FnMut(&str),
+}
+
+impl<'a> Progress<'a> {
+    pub fn new(line: &'a mut dyn FnMut(&str)) -> Progress<'a> {
+        Progress { line }
+    }
+
+    pub fn say(&mut self, line: &str) {
+        (self.line)(line);
+    }
+}
+
+/// One line per attribute of `to` that differs from `from`.
+pub fn describe_attributes(from: &Attrs, to: &Attrs) -> String {
+    let mut out = String::new();
+    for (name, wanted) in to {
+        match from.get(name) {
+            Some(there) if there == wanted => {}
+            Some(there) => out.push_str(&format!("{name}: {there} → {wanted}\n")),
+            None => out.push_str(&format!("{name}: {wanted}\n")),
+        }
+    }
+    out
+}
