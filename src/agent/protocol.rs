@@ -1,6 +1,6 @@
 //! What controller and agent say to each other over one SSH channel.
 //!
-//! A channel is a stream of frames: length (4 bytes, big endian), kind (1 byte), body. Kind 0 is a message in JSON, kind 1 is a
+//! A channel is a stream of frames: length of the body and stream id (4 bytes each, big endian), kind (1 byte), body. Kind 0 is a message in JSON, kind 1 is a
 //! piece of the content that the last `Content` message announced. Before the first frame each side may see noise (login banners,
 //! what `.bashrc` prints): both start with `MAGIC` and ignore whatever comes before the other's.
 //!
@@ -33,15 +33,14 @@ pub enum Frame {
 }
 
 /// A message and the request it belongs to. Stream 0 belongs to none.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Message {
     pub stream: u32,
-    #[serde(flatten)]
     pub body: Body,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "is", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Body {
     // Requests ------------------------------------------------------------------------------------------------------------------
     /// Compare with these lows. Answered by `Planned`; the agent keeps the plan for `Check` and `Apply`.
@@ -226,47 +225,70 @@ pub enum Answer {
     Error(Diagnostic),
 }
 
+/// Length of the body (4), stream (4), kind (1).
+pub const HEAD: usize = 9;
+
 pub fn write_message(out: &mut impl Write, message: &Message) -> std::io::Result<()> {
-    let body = serde_json::to_vec(message)?;
-    write_frame(out, 0, &body)
+    out.write_all(&encode(message)?)
 }
 
-pub fn write_bytes(out: &mut impl Write, piece: &[u8]) -> std::io::Result<()> {
-    write_frame(out, 1, piece)
+pub fn write_bytes(out: &mut impl Write, stream: u32, piece: &[u8]) -> std::io::Result<()> {
+    out.write_all(&head(piece.len(), stream, 1)?)?;
+    out.write_all(piece)
 }
 
-fn write_frame(out: &mut impl Write, kind: u8, body: &[u8]) -> std::io::Result<()> {
-    let length = u32::try_from(body.len()).map_err(|_| std::io::Error::other("frame too long"))?;
-    let mut head = [0; 5];
+/// A message as one frame, ready for the wire.
+pub fn encode(message: &Message) -> std::io::Result<Vec<u8>> {
+    let mut frame = vec![0; HEAD];
+    serde_json::to_writer(&mut frame, &message.body)?;
+    let head = head(frame.len() - HEAD, message.stream, 0)?;
+    frame.splice(..HEAD, head);
+    Ok(frame)
+}
+
+fn head(length: usize, stream: u32, kind: u8) -> std::io::Result<[u8; HEAD]> {
+    let length = u32::try_from(length).ok().filter(|l| *l as usize <= MAX_FRAME).ok_or_else(|| std::io::Error::other("frame too long"))?;
+    let mut head = [0; HEAD];
     head[..4].copy_from_slice(&length.to_be_bytes());
-    head[4] = kind;
-    out.write_all(&head)?;
-    out.write_all(body)
+    head[4..8].copy_from_slice(&stream.to_be_bytes());
+    head[8] = kind;
+    Ok(head)
 }
 
-/// Length and kind from a frame's five-byte head.
-pub fn parse_head(head: [u8; 5]) -> Result<(usize, u8)> {
-    let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
-    if length > MAX_FRAME || head[4] > 1 {
-        return Err(damaged("a frame's head makes no sense").into());
-    }
-    Ok((length, head[4]))
+/// What a frame's head says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub length: usize,
+    pub stream: u32,
+    pub bytes: bool,
 }
 
-/// A whole frame from its kind and body.
-pub fn parse_frame(kind: u8, body: Vec<u8>) -> Result<Frame> {
-    if kind == 1 {
-        return Ok(Frame::Bytes(body));
+impl Head {
+    pub fn parse(head: [u8; HEAD]) -> Result<Head> {
+        let [a, b, c, d, e, f, g, h, kind] = head;
+        let length = u32::from_be_bytes([a, b, c, d]) as usize;
+        if length > MAX_FRAME || kind > 1 {
+            return Err(damaged("a frame's head makes no sense").into());
+        }
+        Ok(Head { length, stream: u32::from_be_bytes([e, f, g, h]), bytes: kind == 1 })
     }
-    serde_json::from_slice(&body).map(Frame::Message).map_err(|e| damaged(format!("a message cannot be read: {e}")).into())
+
+    /// The frame with this head and body.
+    pub fn frame(self, body: Vec<u8>) -> Result<Frame> {
+        if self.bytes {
+            return Ok(Frame::Bytes(body));
+        }
+        let body = serde_json::from_slice(&body).map_err(|e| damaged(format!("a message cannot be read: {e}")))?;
+        Ok(Frame::Message(Message { stream: self.stream, body }))
+    }
 }
 
 /// The next frame; `None` at the end of the stream. A stream that ends within a frame is damaged.
 pub fn read_frame(input: &mut impl Read) -> Result<Option<Frame>> {
-    let mut head = [0; 5];
+    let mut head = [0; HEAD];
     let mut filled = 0;
-    while filled < head.len() {
-        match input.read(&mut head[filled..]) {
+    while let Some(rest @ [_, ..]) = head.get_mut(filled..) {
+        match input.read(rest) {
             Ok(0) if filled == 0 => return Ok(None),
             Ok(0) => return Err(damaged("the stream ended within a frame").into()),
             Ok(n) => filled += n,
@@ -274,13 +296,13 @@ pub fn read_frame(input: &mut impl Read) -> Result<Option<Frame>> {
             Err(e) => return Err(Diagnostic::io("read from the channel", &e).into()),
         }
     }
-    let (length, kind) = parse_head(head)?;
+    let head = Head::parse(head)?;
     let mut body = Vec::new();
-    input.take(length as u64).read_to_end(&mut body).map_err(|e| Diagnostic::io("read from the channel", &e))?;
-    if body.len() < length {
+    input.take(head.length as u64).read_to_end(&mut body).map_err(|e| Diagnostic::io("read from the channel", &e))?;
+    if body.len() < head.length {
         return Err(damaged("the stream ended within a frame").into());
     }
-    parse_frame(kind, body).map(Some)
+    head.frame(body).map(Some)
 }
 
 /// Reads on until just behind `MAGIC`; gives what came before it (at most `limit` bytes are looked at). `None` at the end of the stream.
@@ -313,7 +335,7 @@ mod tests {
         let mut wire = Vec::new();
         let message = Message { stream: 7, body: Body::Need { hashes: vec![Hash::of(b"x")] } };
         write_message(&mut wire, &message).unwrap();
-        write_bytes(&mut wire, b"abc").unwrap();
+        write_bytes(&mut wire, 7, b"abc").unwrap();
         write_message(&mut wire, &Message { stream: 0, body: Body::Alive }).unwrap();
         let mut input = wire.as_slice();
         assert_eq!(read_frame(&mut input).unwrap(), Some(Frame::Message(message)));
@@ -329,7 +351,7 @@ mod tests {
         for cut in 1..wire.len() {
             assert_eq!(read_frame(&mut &wire[..cut]).unwrap_err().code, Code::Damaged);
         }
-        assert_eq!(read_frame(&mut &b"\xff\xff\xff\xff\x00"[..]).unwrap_err().code, Code::Damaged);
+        assert_eq!(read_frame(&mut &b"\xff\xff\xff\xff\0\0\0\0\0"[..]).unwrap_err().code, Code::Damaged);
     }
 
     #[test]
