@@ -17,3 +17,5 @@ pub mod object;
 pub mod plan;
 pub mod system;
 pub mod value;
+#[cfg(feature = "controller")]
+pub mod yaml;
