@@ -12,9 +12,13 @@
 
 pub mod agent;
 pub mod diagnostic;
+#[cfg(feature = "controller")]
+pub mod engine;
 pub mod function;
 pub mod object;
 pub mod plan;
+#[cfg(feature = "controller")]
+pub mod store;
 pub mod system;
 pub mod value;
 #[cfg(feature = "controller")]

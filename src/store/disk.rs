@@ -34,7 +34,8 @@ impl DiskStore {
     fn lock(&self) -> Result<File> {
         make_folder(&self.folder)?;
         let path = self.folder.join(".lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(|e| failed("open", &path, &e))?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(|e| failed("open", &path, &e))?;
         flock(&file, FlockOperation::LockExclusive).map_err(|e| failed("lock", &path, &e.into()))?;
         Ok(file)
     }

@@ -1,0 +1,7 @@
+//! From a state repository to facts on many hosts: opens the repository, compiles for each host, plans, applies and takes back.
+//!
+//! The engine names neither ssh nor a store nor a clock, and prints nothing: connections come through `link::Connect`, and
+//! everything worth telling goes to a `Sink` as an `Event`.
+
+pub mod repository;
+pub mod settings;
