@@ -1,1 +1,185 @@
+//! Settings: `basalt.yaml` in the state repository, then the user's, then the machine's; the first that names one wins.
+//!
+//! Unknown keys are errors that name the nearest known one: a misspelt setting must not be silently without effect.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::diagnostic::{Code, Diagnostic, Result, Span, nearest};
+use crate::value::{Map, Value};
+use crate::yaml::{self, Data, Node};
+
+/// What the files say; `None` where they say nothing. Seconds where a time is meant.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Settings {
+    /// Folders of states by environment, relative to the repository.
+    pub file_roots: Option<Roots>,
+    pub pillar_roots: Option<Roots>,
+    /// The roster file, relative to the repository or absolute.
+    pub roster: Option<String>,
+    pub nodegroups: Option<Map>,
+    /// Salt master options that the language reads (`pillar_merge_lists` …).
+    pub options: Map,
+    /// Whether conditions may run commands of their own while a plan is made.
+    pub plan_commands: Option<bool>,
+    /// Until a host answers.
+    pub connect_timeout: Option<u64>,
+    /// The whole run on one host.
+    pub run_timeout: Option<u64>,
+    /// Hosts worked on at the same time.
+    pub parallel: Option<u64>,
+}
+
+pub type Roots = BTreeMap<String, Vec<String>>;
+
+const KEYS: [&str; 8] =
+    ["file_roots", "pillar_roots", "roster", "nodegroups", "plan_commands", "connect_timeout", "run_timeout", "parallel"];
+
+/// Options of a Salt master that the compiler understands; they stand at the top level as in Salt's own file.
+pub const SALT_OPTIONS: [&str; 12] = [
+    "pillar_source_merging_strategy",
+    "pillar_merge_lists",
+    "pillar_includes_override_sls",
+    "pillar_safe_render_error",
+    "pillarenv_from_saltenv",
+    "top_file_merging_strategy",
+    "env_order",
+    "default_top",
+    "state_top",
+    "jinja_env",
+    "jinja_trim_blocks",
+    "jinja_lstrip_blocks",
+];
+
+impl Settings {
+    /// Reads settings from text; `file` is named in errors.
+    pub fn parse(text: &str, file: &str) -> Result<Settings> {
+        let node = yaml::load_spanned(text, file)?;
+        let mut settings = Settings::default();
+        let entries = match &node.data {
+            Data::Map(entries) => entries,
+            Data::Scalar(Value::Null) => return Ok(settings),
+            _ => return Err(wrong(file, &node, "settings are a mapping of names to values")),
+        };
+        for (key, (place, value)) in entries {
+            let span = Span::new(file, place.line, place.column);
+            let name = key.to_text();
+            match name.as_str() {
+                "file_roots" => settings.file_roots = Some(roots(file, value)?),
+                "pillar_roots" => settings.pillar_roots = Some(roots(file, value)?),
+                "roster" => settings.roster = Some(text_of(file, value)?),
+                "nodegroups" => match value.to_value() {
+                    Value::Map(groups) => settings.nodegroups = Some(groups),
+                    _ => return Err(wrong(file, value, "nodegroups are a mapping of names to targets")),
+                },
+                "plan_commands" => match value.to_value() {
+                    Value::Bool(b) => settings.plan_commands = Some(b),
+                    _ => return Err(wrong(file, value, "plan_commands is true or false")),
+                },
+                "connect_timeout" => settings.connect_timeout = Some(number(file, value)?),
+                "run_timeout" => settings.run_timeout = Some(number(file, value)?),
+                "parallel" => settings.parallel = Some(number(file, value)?),
+                option if SALT_OPTIONS.contains(&option) => {
+                    settings.options.insert(option, value.to_value());
+                }
+                unknown => {
+                    let mut fault = Diagnostic::new(Code::Settings, format!("unknown setting {unknown:?}")).at(span);
+                    if let Some(near) = nearest(unknown, KEYS.into_iter().chain(SALT_OPTIONS)) {
+                        fault = fault.hint(format!("did you mean {near:?}?"));
+                    }
+                    return Err(fault.excerpt_of(text).into());
+                }
+            }
+        }
+        Ok(settings)
+    }
+
+    /// Reads a file of settings; a file that is not there says nothing.
+    pub fn read(path: &Path) -> Result<Settings> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Settings::parse(&text, &path.display().to_string()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Settings::default()),
+            Err(e) => Err(Diagnostic { code: Code::Settings, ..Diagnostic::io(format_args!("read {}", path.display()), &e) }.into()),
+        }
+    }
+
+    /// Fills what is not said here with what `other` says.
+    pub fn or(mut self, other: Settings) -> Settings {
+        for (key, value) in other.options {
+            self.options.0.entry(key).or_insert(value);
+        }
+        Settings {
+            file_roots: self.file_roots.or(other.file_roots),
+            pillar_roots: self.pillar_roots.or(other.pillar_roots),
+            roster: self.roster.or(other.roster),
+            nodegroups: self.nodegroups.or(other.nodegroups),
+            options: self.options,
+            plan_commands: self.plan_commands.or(other.plan_commands),
+            connect_timeout: self.connect_timeout.or(other.connect_timeout),
+            run_timeout: self.run_timeout.or(other.run_timeout),
+            parallel: self.parallel.or(other.parallel),
+        }
+    }
+}
+
+/// `{base: [states]}` as Salt writes it, or just `[states]` or `states` for the base environment.
+fn roots(file: &str, node: &Node) -> Result<Roots> {
+    let folders = |node: &Node| -> Result<Vec<String>> {
+        match &node.data {
+            Data::List(items) => items.iter().map(|item| text_of(file, item)).collect(),
+            _ => Ok(vec![text_of(file, node)?]),
+        }
+    };
+    match &node.data {
+        Data::Map(entries) => entries.iter().map(|(env, (_, value))| Ok((env.to_text(), folders(value)?))).collect(),
+        _ => Ok(BTreeMap::from([("base".to_owned(), folders(node)?)])),
+    }
+}
+
+fn text_of(file: &str, node: &Node) -> Result<String> {
+    match node.to_value() {
+        Value::Str(s) if !s.is_empty() => Ok(s),
+        other => Err(wrong(file, node, &format!("a path is expected here, not {}", other.kind()))),
+    }
+}
+
+fn number(file: &str, node: &Node) -> Result<u64> {
+    node.to_value()
+        .as_int()
+        .and_then(|n| u64::try_from(n).ok())
+        .filter(|n| *n > 0)
+        .ok_or_else(|| wrong(file, node, "a whole number above zero is expected here"))
+}
+
+fn wrong(file: &str, node: &Node, what: &str) -> crate::diagnostic::Error {
+    Diagnostic::new(Code::Settings, what).at(Span::new(file, node.place.line, node.place.column)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_that_says_something_wins() {
+        let mine = Settings::parse("parallel: 4\nfile_roots: salt\n", "a").unwrap();
+        let theirs = Settings::parse("parallel: 9\nroster: /etc/roster\npillar_merge_lists: true\n", "b").unwrap();
+        let both = mine.or(theirs);
+        assert_eq!((both.parallel, both.roster.as_deref()), (Some(4), Some("/etc/roster")));
+        assert_eq!(both.file_roots.unwrap()["base"], ["salt"]);
+        assert_eq!(both.options.get("pillar_merge_lists"), Some(&Value::Bool(true)));
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_an_error_with_its_place_and_the_nearest_name() {
+        let fault = Settings::parse("parallel: 4\npilar_roots: x\n", "basalt.yaml").unwrap_err();
+        assert_eq!(fault.span, Some(Span::new("basalt.yaml", 2, 1)));
+        assert_eq!(fault.hint.as_deref(), Some("did you mean \"pillar_roots\"?"));
+        assert!(Settings::parse("parallel: -1", "x").is_err());
+        assert!(Settings::parse("- a", "x").is_err());
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_says_nothing() {
+        assert_eq!(Settings::read(Path::new("/nonexistent/basalt.yaml")).unwrap(), Settings::default());
+    }
+}
