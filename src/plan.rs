@@ -42,6 +42,11 @@ impl Low {
     pub fn function(&self) -> String {
         format!("{}.{}", self.state, self.fun)
     }
+
+    /// Whether commands may run on its behalf besides its own (conditions, checks).
+    pub fn has_conditions(&self) -> bool {
+        !(self.control.unless.is_empty() && self.control.onlyif.is_empty() && self.control.check_cmd.is_empty())
+    }
 }
 
 /// Why one low waits for others. `of` are indexes of the lows it names; all of them count, or one of them where `any`.

@@ -3,12 +3,35 @@
 //! A function is pure: it knows no host, reads what is there from the `Projection` and says what is wanted. The planner compares,
 //! the objects act. The table `FUNCTIONS` is also what `lang`, `lint` and `doc` know of functions: names and arguments.
 
-use std::sync::Arc;
+pub mod args;
+pub mod cmd;
+pub mod test;
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 use crate::diagnostic::Result;
 use crate::plan::{Hash, Key, Low};
 use crate::system::Command;
 use crate::value::Attrs;
+
+/// All state functions, module by module. One line each.
+#[rustfmt::skip]
+pub static FUNCTIONS: &[&[Entry]] = &[
+    cmd::FUNCTIONS,
+    test::FUNCTIONS,
+];
+
+/// All state functions.
+pub fn entries() -> impl Iterator<Item = &'static Entry> {
+    FUNCTIONS.iter().flat_map(|module| module.iter())
+}
+
+/// The state function of this name (`file.managed`).
+pub fn find(name: &str) -> Option<&'static Entry> {
+    static BY_NAME: LazyLock<HashMap<&'static str, &'static Entry>> = LazyLock::new(|| entries().map(|e| (e.name, e)).collect());
+    BY_NAME.get(name).copied()
+}
 
 /// A state function (file.managed, pkg.installed …): from its arguments and what is there to what is wanted. Pure; knows no host.
 pub trait Function: Send + Sync {
@@ -75,6 +98,29 @@ pub struct Run {
     pub quiet: bool,
     /// `bg: True`: started and not waited for.
     pub background: bool,
+    /// `ignore_timeout`: ended for taking too long counts as a success.
+    pub timeout_is_fine: bool,
+    /// A script: written to a private temporary file whose path becomes the last argument, and removed afterwards.
+    pub script: Option<Hash>,
+}
+
+impl Run {
+    /// A command that leaves nothing behind, waited for, its output shown.
+    pub fn new(command: Command, shown: impl Into<String>) -> Run {
+        Run {
+            command,
+            shown: shown.into(),
+            success: Vec::new(),
+            one_way: None,
+            again: false,
+            undo: None,
+            stateful: false,
+            quiet: false,
+            background: false,
+            timeout_is_fine: false,
+            script: None,
+        }
+    }
 }
 
 /// One state function as the table knows it.
@@ -90,12 +136,19 @@ pub struct Entry {
 }
 
 /// One argument of a state function.
+#[derive(Clone, Copy)]
 pub struct Arg {
     pub name: &'static str,
     pub kind: ArgKind,
     /// As a user would write it; empty: none.
     pub default: &'static str,
     pub doc: &'static str,
+}
+
+impl Arg {
+    pub const fn new(name: &'static str, kind: ArgKind, default: &'static str, doc: &'static str) -> Arg {
+        Arg { name, kind, default, doc }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

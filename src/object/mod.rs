@@ -6,10 +6,27 @@
 //! **The law**, held by one table-driven test for every kind: `set(to)` then `read` gives `to`; `set(back)` then `read` gives
 //! `from`; a fault at any mutation leaves what `set(now, before)` can take back.
 
-use crate::diagnostic::Result;
-use crate::plan::Key;
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::plan::{Key, Kind};
 use crate::system::System;
 use crate::value::Attrs;
+
+/// How an object is made from the name in its key.
+type Make = fn(&str) -> Box<dyn Object>;
+
+/// All kinds, one line each.
+#[rustfmt::skip]
+static OBJECTS: &[(Kind, Make)] = &[
+    // (Kind::File, |path| Box::new(file::File::new(path))),
+];
+
+/// The object of this key.
+pub fn of(key: &Key) -> Result<Box<dyn Object>> {
+    match OBJECTS.iter().find(|(kind, _)| *kind == key.kind) {
+        Some((_, make)) => Ok(make(&key.name)),
+        None => Err(Diagnostic::new(Code::Internal, format!("this agent knows no objects of the kind {}", key.kind.name())).into()),
+    }
+}
 
 /// A thing a host can have, whatever declares it: a file, the set of packages, a unit, a user, a crontab. Runs on the host.
 ///
