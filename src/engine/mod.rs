@@ -3,5 +3,7 @@
 //! The engine names neither ssh nor a store nor a clock, and prints nothing: connections come through `link::Connect`, and
 //! everything worth telling goes to a `Sink` as an `Event`.
 
+pub mod event;
 pub mod repository;
+pub mod schedule;
 pub mod settings;

@@ -1,0 +1,165 @@
+//! What the engine tells while it works. The command line prints it, `--json` writes it, a daemon will stream it.
+
+use serde::Serialize;
+
+use crate::agent::protocol::Applied;
+use crate::diagnostic::{Code, Diagnostic};
+use crate::plan::{Action, HostPlan, Outcome, Step, Tally};
+
+/// Gets every event, in the order in which things happened; never blocks for long.
+pub trait Sink: Send + Sync {
+    fn event(&self, event: Event<'_>);
+}
+
+impl<F: Fn(Event<'_>) + Send + Sync> Sink for F {
+    fn event(&self, event: Event<'_>) {
+        self(event)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// What is wanted is known, and of whom.
+    PlanStarted {
+        source: &'a Source,
+        hosts: usize,
+    },
+    /// A host works on something: `connecting`, `compiling`, `comparing`.
+    Busy {
+        host: &'a str,
+        with: &'a str,
+    },
+    HostPlanned {
+        host: &'a str,
+        plan: &'a HostPlan,
+    },
+    /// The host drops out here.
+    HostFailed {
+        host: &'a str,
+        fault: &'a Diagnostic,
+    },
+    /// Applying begins; the run has this id.
+    RunStarted {
+        run: &'a str,
+        hosts: usize,
+    },
+    /// A state's turn has come.
+    StateStarted {
+        host: &'a str,
+        step: Option<&'a Step>,
+        done: usize,
+        of: usize,
+    },
+    /// A line of output of what runs now.
+    Line {
+        host: &'a str,
+        text: &'a str,
+    },
+    StateDone {
+        host: &'a str,
+        id: &'a str,
+        state: &'a str,
+        name: &'a str,
+        sls: &'a str,
+        outcome: &'a Outcome,
+    },
+    HostDone {
+        host: &'a str,
+        applied: &'a Applied,
+    },
+    /// The rest is not started: why.
+    Stopped {
+        reason: &'a str,
+    },
+    /// A host was taken back.
+    RolledBack {
+        host: &'a str,
+        run: &'a str,
+        by: &'a str,
+        changes: usize,
+    },
+}
+
+/// What a plan was made from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, serde::Deserialize)]
+pub struct Source {
+    pub repository: String,
+    pub tree: String,
+    pub commit: String,
+    pub subject: String,
+    pub dirty: bool,
+}
+
+/// What a command came to, over all hosts; decides the closing line and the exit code.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    pub add: usize,
+    pub change: usize,
+    pub remove: usize,
+    /// Commands and restarts.
+    pub run: usize,
+    pub unknown: usize,
+    pub unchanged: usize,
+    /// Hosts.
+    pub hosts: usize,
+    pub unreachable: usize,
+    /// Hosts on which something failed.
+    pub failed: usize,
+    /// The faults met, for the exit code.
+    pub codes: Vec<Code>,
+    /// Something was taken back.
+    pub reverted: bool,
+    pub declined: bool,
+}
+
+impl Summary {
+    /// Counts a host's plan. A step that changes several objects counts once, as its own action.
+    pub fn count_plan(&mut self, plan: &HostPlan) {
+        self.unchanged += plan.unchanged;
+        for step in &plan.steps {
+            self.count(step.action);
+            if step.fails.is_some() {
+                self.codes.push(Code::Failed);
+            }
+        }
+    }
+
+    pub fn count_outcome(&mut self, outcome: &Outcome, action: Action) {
+        match outcome.result {
+            crate::plan::Verdict::Changed => self.count(if action == Action::None { Action::Change } else { action }),
+            crate::plan::Verdict::Ok => self.unchanged += 1,
+            crate::plan::Verdict::Failed | crate::plan::Verdict::Skipped => {}
+        }
+    }
+
+    fn count(&mut self, action: Action) {
+        match action {
+            Action::None => {}
+            Action::Add => self.add += 1,
+            Action::Change => self.change += 1,
+            Action::Remove => self.remove += 1,
+            Action::Run => self.run += 1,
+            Action::Unknown => self.unknown += 1,
+        }
+    }
+
+    pub fn count_fault(&mut self, fault: &Diagnostic) {
+        match fault.code {
+            Code::Unreachable | Code::HostKey => self.unreachable += 1,
+            _ => self.failed += 1,
+        }
+        self.codes.push(fault.code);
+    }
+
+    pub fn count_tally(&mut self, tally: &Tally) {
+        if tally.failed > 0 {
+            self.failed += 1;
+            self.codes.push(Code::Failed);
+        }
+    }
+
+    /// Whether anything would change or run.
+    pub fn pending(&self) -> bool {
+        self.add + self.change + self.remove + self.run + self.unknown > 0
+    }
+}
