@@ -14,6 +14,8 @@ pub mod agent;
 pub mod diagnostic;
 #[cfg(feature = "controller")]
 pub mod engine;
+#[cfg(feature = "controller")]
+pub mod fleet;
 pub mod function;
 pub mod object;
 pub mod plan;

@@ -4,6 +4,7 @@
 //! everything worth telling goes to a `Sink` as an `Event`.
 
 pub mod event;
+pub mod link;
 pub mod repository;
 pub mod schedule;
 pub mod settings;

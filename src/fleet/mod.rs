@@ -1,0 +1,5 @@
+//! Which hosts there are and which of them are meant.
+
+pub mod roster;
+
+pub use roster::{Host, Roster, Secret};
