@@ -2,4 +2,5 @@
 //!
 //! Upper layers know of it only the `protocol`.
 
+pub mod grains;
 pub mod protocol;
