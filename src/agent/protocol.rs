@@ -45,9 +45,11 @@ pub enum Body {
     // Requests ------------------------------------------------------------------------------------------------------------------
     /// Compare with these lows. Answered by `Planned`; the agent keeps the plan for `Check` and `Apply`.
     Plan(PlanRequest),
-    /// Read again everything the kept plan stands on. Answered by `Checked` or an error `stale`.
-    Check,
-    /// Carry the kept plan out, if its fingerprint is this one and nothing has changed. Answered by events, then `Applied`.
+    /// Take the host's lock in the name of this run (held until the session ends) and read again everything the kept plan stands
+    /// on. Sent to all hosts before the first is touched. Answered by `Checked`, or `Failed` with the code `locked` or `stale`.
+    Check(CheckRequest),
+    /// Carry the kept plan out, if its fingerprint is this one and, read once more, nothing has changed. Needs the lock of a
+    /// `Check`. Answered by events, then `Applied`.
     Apply(ApplyRequest),
     /// What taking runs back would change. Answered by `Planned`; the agent keeps the plan for `Apply`.
     PlanRollback(RollbackRequest),
@@ -134,13 +136,19 @@ pub struct PlanRequest {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ApplyRequest {
-    pub fingerprint: Hash,
-    /// Becomes the journal's header.
+pub struct CheckRequest {
+    /// Stands in the lock: another run that is refused names it.
     pub run: RunHeader,
     /// Seconds to wait for another run to end; 0 refuses at once.
     #[serde(default)]
     pub lock_timeout: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApplyRequest {
+    pub fingerprint: Hash,
+    /// Becomes the journal's header.
+    pub run: RunHeader,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
