@@ -111,7 +111,9 @@ pub struct Retry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Content {
     /// What it is for. `source`: the file a `source` argument named, rendered where it is a template.
-    /// `file.recurse`: the path below the directory, one `Content` a file.
+    /// `contents`: what the argument, `contents_pillar` or `contents_grains` gave, where the host cannot make it of the argument alone.
+    /// `file.recurse`: the path below the directory, one `Content` a file, already chosen by `include_pat`, `exclude_pat` and `maxdepth`;
+    /// a path that ends in `/` is an empty directory (`include_empty`).
     pub name: String,
     pub hash: Hash,
     /// Bytes.

@@ -52,6 +52,13 @@ pub trait There {
     /// Attributes of an object; empty where it is absent. Only keys that `objects` named are known, others are empty.
     fn get(&self, key: &Key) -> Attrs;
 
+    /// What is directly in a directory, by name: kind, mode, user and group of each, as one look tells (no contents; `get` has those).
+    /// Earlier planned changes count. Empty where there is no such directory.
+    fn list(&self, directory: &str) -> Result<BTreeMap<String, Attrs>>;
+
+    /// The states that this one requires (`clean: True` keeps what they manage).
+    fn required(&self) -> Vec<&Low>;
+
     /// The bytes behind a hash, whoever has them (host file, controller, an earlier want). Fails with `Code::HostNeeded` while they
     /// are under way: the planner fetches and asks again.
     fn bytes(&self, hash: &Hash) -> Result<Arc<[u8]>>;
