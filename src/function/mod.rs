@@ -7,7 +7,7 @@ pub mod args;
 pub mod cmd;
 pub mod test;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
 
 use crate::diagnostic::Result;
