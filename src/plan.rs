@@ -341,6 +341,24 @@ pub struct Tally {
     pub skipped: usize,
 }
 
+/// Who runs what, when: the first line of a journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunHeader {
+    /// `20261120-0752-k3f9`.
+    pub id: String,
+    /// `user@controller`.
+    pub who: String,
+    /// Seconds since the epoch, by the controller's clock.
+    pub started: u64,
+    pub tree: String,
+    pub commit: String,
+    /// The state repository's name for people (its path or URL).
+    pub repository: String,
+    /// The runs that this one takes back; empty for an ordinary run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rolls_back: Vec<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

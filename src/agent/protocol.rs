@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnostic::{Code, Diagnostic, Result};
+pub use crate::plan::RunHeader;
 use crate::plan::{Hash, HostPlan, Low, Outcome, Tally};
 use crate::value::{Map, Value};
 
@@ -157,24 +158,6 @@ pub struct RollbackRequest {
     pub run: String,
     /// Also take back later runs that touched the same keys.
     pub with_later: bool,
-}
-
-/// Who runs what, when: the first line of a journal.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunHeader {
-    /// `20261120-0752-k3f9`.
-    pub id: String,
-    /// `user@controller`.
-    pub who: String,
-    /// Seconds since the epoch, by the controller's clock.
-    pub started: u64,
-    pub tree: String,
-    pub commit: String,
-    /// The state repository's name for people (its path or URL).
-    pub repository: String,
-    /// The runs that this one takes back; empty for an ordinary run.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub rolls_back: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

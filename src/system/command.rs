@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::diagnostic::Result;
 
 /// A program to run. Arguments go as they are; nothing is ever pasted into a shell string.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Command {
     pub argv: Vec<String>,
     /// Added to a small fixed environment (PATH, LANG=C.UTF-8, HOME …).

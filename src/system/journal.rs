@@ -1,0 +1,360 @@
+//! The journal of a run: what was there before each change, written and synced before the change, so that whatever happens to agent,
+//! connection, controller or power, the host still knows the way back.
+//!
+//! `/var/lib/basalt/runs/RUN/journal` is append-only, one entry a line: number, checksum, JSON. A line that is cut or garbled at the
+//! end is what a power cut leaves, and is ignored; one in the middle is damage, and an error. `agent` reads journals and reverts.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Command, STATE_DIR, System};
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::plan::{Hash, Key, Outcome, RunHeader, Tally};
+use crate::value::Attrs;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "entry", rename_all = "snake_case")]
+pub enum Entry {
+    /// The first one. `generation`: how many runs the host has seen, this one included; `at`: the host's own clock.
+    Run {
+        header: RunHeader,
+        generation: u64,
+        at: u64,
+    },
+    /// Before the first change of a key in this run; empty attributes: absent.
+    Before {
+        key: Key,
+        attrs: Attrs,
+    },
+    /// What a change of a key reached.
+    After {
+        key: Key,
+        attrs: Attrs,
+    },
+    /// A command is about to run. `again`: run it again at the end of a rollback; `undo` takes it back.
+    Ran {
+        shown: String,
+        command: Command,
+        #[serde(default)]
+        again: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        undo: Option<Command>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        one_way: Option<String>,
+    },
+    /// A change made this necessary (a restart, a reload) and it has not run yet. Written together with the change's `Before`.
+    Owed(Owed),
+    /// What was owed has run.
+    Paid {
+        what: String,
+    },
+    Outcome(Outcome),
+    /// The run ended by itself. Without it, it was broken off.
+    End {
+        tally: Tally,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stopped: Option<String>,
+        at: u64,
+    },
+}
+
+/// Something that must still happen, over the end of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Owed {
+    /// Names it: the same `what` is owed once (the planner takes state, id and name).
+    pub what: String,
+    /// As the plan prints it.
+    pub shown: String,
+    pub command: Command,
+}
+
+/// A journal as it was read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Journal {
+    pub entries: Vec<Entry>,
+    /// The end was cut off in the middle of writing.
+    pub torn: bool,
+}
+
+/// A run whose journal begins well, as a listing needs it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunStart {
+    pub header: RunHeader,
+    pub generation: u64,
+}
+
+/// The run under way.
+pub(super) struct Run {
+    pub id: String,
+    file: File,
+    length: u64,
+    next: u64,
+    /// The journal could neither be written nor be put back: nothing may change any more.
+    broken: bool,
+    /// Kept contents that are written but not yet synced.
+    pub unsynced: Vec<File>,
+    owed: Vec<Owed>,
+}
+
+impl Entry {
+    /// Whether it must be on the disk before anything else happens.
+    fn decisive(&self) -> bool {
+        !matches!(self, Entry::After { .. } | Entry::Outcome(_) | Entry::Paid { .. })
+    }
+}
+
+impl System {
+    /// Starts a run: from here on `journal` writes, and the host's generation is one higher.
+    pub fn begin(&self, header: &RunHeader) -> Result<()> {
+        let id = header.id.as_str();
+        if !is_run_id(id) {
+            return Err(Diagnostic::new(Code::Damaged, format!("{id:?} is no name for a run")).into());
+        }
+        if self.run.borrow().is_some() {
+            return Err(Diagnostic::new(Code::Internal, format!("run {id} begins while another is under way")).into());
+        }
+        self.mutating(&format!("begin the run {id}"))?;
+        self.make_state_dir()?;
+        let owed = self.owed()?;
+        let generation = self.generation()? + 1;
+        let place = self.run_dir(id);
+        let failed = |e: io::Error| Diagnostic::io(format!("begin the journal of run {id}"), &e);
+        let make = |path: &Path| fs::DirBuilder::new().mode(0o700).create(path);
+        match make(&self.runs_dir()) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(e).into()),
+            _ => {}
+        }
+        make(&place).and_then(|()| make(&place.join("keep"))).map_err(failed)?;
+        let file = File::options().append(true).create_new(true).mode(0o600).open(place.join("journal")).map_err(failed)?;
+        *self.run.borrow_mut() =
+            Some(Run { id: id.to_owned(), file, length: 0, next: 1, broken: false, unsynced: Vec::new(), owed: Vec::new() });
+        let mut entries = vec![Entry::Run { header: header.clone(), generation, at: now() }];
+        entries.extend(owed.into_iter().map(Entry::Owed));
+        self.journal(&entries)?;
+        sync_dir(&place).and_then(|()| sync_dir(&self.runs_dir())).map_err(failed)?;
+        self.contents().look_in(place.join("keep"));
+        Ok(())
+    }
+
+    /// The run under way.
+    pub fn run_id(&self) -> Option<String> {
+        self.run.borrow().as_ref().map(|run| run.id.clone())
+    }
+
+    /// Writes entries in one go, and syncs them (with what was kept for them) before it comes back where one of them must not be lost.
+    pub fn journal(&self, entries: &[Entry]) -> Result<()> {
+        self.mutating("write the journal")?;
+        let mut run = self.run.borrow_mut();
+        let run = run.as_mut().ok_or_else(|| Diagnostic::new(Code::Internal, "the journal is written outside of a run"))?;
+        let failed = |run: &Run, e: io::Error| Diagnostic::io(format!("write the journal of run {}", run.id), &e);
+        if run.broken {
+            return Err(failed(run, io::Error::other("an earlier write failed halfway")).into());
+        }
+        let mut lines = Vec::new();
+        for (entry, number) in entries.iter().zip(run.next..) {
+            let json = serde_json::to_string(entry).map_err(|e| failed(run, e.into()))?;
+            lines.extend_from_slice(line(number, &json).as_bytes());
+        }
+        if entries.iter().any(Entry::decisive) {
+            for file in std::mem::take(&mut run.unsynced) {
+                file.sync_data().map_err(|e| failed(run, e))?;
+            }
+        }
+        let written = run.file.write_all(&lines).and_then(|()| match entries.iter().any(Entry::decisive) {
+            true => run.file.sync_data(),
+            false => Ok(()),
+        });
+        if let Err(e) = written {
+            // Half a line in the middle would be damage: take it off again (the disk is full, most likely).
+            run.broken = run.file.set_len(run.length).is_err();
+            return Err(failed(run, e).into());
+        }
+        run.length += lines.len() as u64;
+        run.next += entries.len() as u64;
+        for entry in entries {
+            settle(&mut run.owed, entry);
+        }
+        Ok(())
+    }
+
+    /// Ends the run under way, and lets go of the oldest ones.
+    pub fn end(&self, tally: Tally, stopped: Option<String>) -> Result<()> {
+        self.journal(&[Entry::End { tally, stopped, at: now() }])?;
+        self.run.borrow_mut().take();
+        self.retain_runs();
+        Ok(())
+    }
+
+    /// What must still happen, from this run or earlier ones.
+    pub fn owed(&self) -> Result<Vec<Owed>> {
+        if let Some(run) = &*self.run.borrow() {
+            return Ok(run.owed.clone());
+        }
+        let Some(newest) = self.runs()?.into_iter().next() else { return Ok(Vec::new()) };
+        let mut owed = Vec::new();
+        // Each run starts with what was owed then, so the newest knows all. What a damaged journal owed cannot be known.
+        if let Ok(journal) = self.read_journal(&newest.header.id) {
+            journal.entries.iter().for_each(|entry| settle(&mut owed, entry));
+        }
+        Ok(owed)
+    }
+
+    /// How many runs the host has seen.
+    pub fn generation(&self) -> Result<u64> {
+        Ok(self.runs()?.first().map_or(0, |run| run.generation))
+    }
+
+    /// The runs with a journal, newest first.
+    pub fn runs(&self) -> Result<Vec<RunStart>> {
+        let entries = match fs::read_dir(self.runs_dir()) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            // Who is not root plans too, and sees no runs.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(Vec::new()),
+            Err(e) => return Err(Diagnostic::io(format!("list {}", self.runs_dir().display()), &e).into()),
+        };
+        let mut runs: Vec<RunStart> = entries.filter_map(|entry| start_of(&entry.ok()?.path().join("journal"))).collect();
+        runs.sort_by_key(|run| std::cmp::Reverse(run.generation));
+        Ok(runs)
+    }
+
+    /// The journal of a run.
+    pub fn read_journal(&self, id: &str) -> Result<Journal> {
+        if !is_run_id(id) {
+            return Err(Diagnostic::new(Code::Damaged, format!("{id:?} is no name for a run")).into());
+        }
+        let path = self.run_dir(id).join("journal");
+        let bytes = fs::read(&path).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => {
+                Diagnostic::new(Code::Failed, format!("this host knows no run {id}")).hint("`basalt runs` lists them")
+            }
+            _ => Diagnostic::io(format!("read {}", path.display()), &e),
+        })?;
+        parse(&bytes).map_err(|why| {
+            Diagnostic::new(Code::Damaged, format!("the journal of run {id} is damaged: {why}"))
+                .detail(format!("{} on the host", path.display()))
+                .hint("what this run changed can no longer be taken back by basalt; the kept files are beside the journal")
+                .into()
+        })
+    }
+
+    pub(super) fn runs_dir(&self) -> PathBuf {
+        self.path(STATE_DIR).join("runs")
+    }
+
+    pub(super) fn run_dir(&self, id: &str) -> PathBuf {
+        self.runs_dir().join(id)
+    }
+
+    /// Makes the state directory, or sees that the one there is nobody else's.
+    pub fn make_state_dir(&self) -> Result<PathBuf> {
+        let place = self.path(STATE_DIR);
+        let failed = |e: io::Error| Diagnostic::io(format!("make {STATE_DIR}"), &e);
+        if let Some(parent) = place.parent() {
+            fs::DirBuilder::new().mode(0o755).recursive(true).create(parent).map_err(failed)?;
+        }
+        match fs::DirBuilder::new().mode(0o700).create(&place) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed(e).into()),
+            _ => {}
+        }
+        let meta = fs::symlink_metadata(&place).map_err(failed)?;
+        let stat = super::Stat::of(&meta);
+        let us = rustix::process::geteuid().as_raw();
+        let wrong = match () {
+            _ if stat.kind != super::FileKind::Directory => "it is no directory".to_owned(),
+            _ if stat.uid != us => format!("it belongs to user {}, not to {us}", stat.uid),
+            _ if stat.mode & 0o022 != 0 => format!("others may write to it (mode {:04o})", stat.mode),
+            _ => return Ok(place),
+        };
+        Err(Diagnostic::new(Code::Failed, format!("{STATE_DIR} cannot be trusted: {wrong}"))
+            .detail("Journals and kept files in it decide what a rollback writes, so it must belong to the user the agent runs as alone.")
+            .hint(format!("look at what is in it, then `chown {us} {STATE_DIR} && chmod 0700 {STATE_DIR}`, or move it away"))
+            .into())
+    }
+}
+
+/// Lays an entry over what is owed.
+fn settle(owed: &mut Vec<Owed>, entry: &Entry) {
+    match entry {
+        Entry::Owed(new) => {
+            owed.retain(|o| o.what != new.what);
+            owed.push(new.clone());
+        }
+        Entry::Paid { what } => owed.retain(|o| o.what != *what),
+        _ => {}
+    }
+}
+
+fn line(number: u64, json: &str) -> String {
+    format!("{number} {} {json}\n", checksum(number, json))
+}
+
+fn checksum(number: u64, json: &str) -> String {
+    let Hash(hash) = Hash::of(format!("{number} {json}").as_bytes());
+    hash.chars().take(16).collect()
+}
+
+/// Number and entry of a line, where its checksum holds.
+fn read_line(line: &[u8]) -> Option<(u64, Entry)> {
+    let line = std::str::from_utf8(line).ok()?;
+    let (number, rest) = line.split_once(' ')?;
+    let (sum, json) = rest.split_once(' ')?;
+    let number = number.parse().ok()?;
+    if checksum(number, json) != sum {
+        return None;
+    }
+    Some((number, serde_json::from_str(json).ok()?))
+}
+
+/// Reads a journal. A bad end is a torn write; anything bad with something good behind it is damage.
+fn parse(bytes: &[u8]) -> std::result::Result<Journal, String> {
+    let mut journal = Journal::default();
+    let mut bad = None;
+    for (index, line) in bytes.split_inclusive(|b| *b == b'\n').enumerate() {
+        let number = index as u64 + 1;
+        let whole = line.strip_suffix(b"\n").and_then(read_line);
+        match (whole, bad) {
+            (Some((n, entry)), None) if n == number => journal.entries.push(entry),
+            (Some(_), Some(bad)) => return Err(format!("line {bad} cannot be read, and there are lines behind it")),
+            (Some((n, _)), None) => return Err(format!("line {number} says that it is line {n}")),
+            (None, _) => bad = bad.or(Some(number)),
+        }
+    }
+    journal.torn = bad.is_some();
+    match journal.entries.first() {
+        Some(Entry::Run { .. }) => Ok(journal),
+        Some(_) => Err("it does not begin with its run".into()),
+        None => Err("it is empty".into()),
+    }
+}
+
+/// The first line only.
+fn start_of(journal: &Path) -> Option<RunStart> {
+    use std::io::BufRead;
+    let mut first = Vec::new();
+    let file = super::files::open_file(journal).ok()?;
+    io::BufReader::new(io::Read::take(file, 1 << 20)).read_until(b'\n', &mut first).ok()?;
+    match read_line(first.strip_suffix(b"\n")?)? {
+        (1, Entry::Run { header, generation, .. }) => Some(RunStart { header, generation }),
+        _ => None,
+    }
+}
+
+/// A run's id is the name of a directory: nothing that leads elsewhere.
+fn is_run_id(id: &str) -> bool {
+    (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') && !id.starts_with('-')
+}
+
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Seconds since the epoch.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
