@@ -11,6 +11,8 @@
 //! Everything up to `agent` is also the host side (`basalt-agent`); the rest needs the feature `controller`.
 
 pub mod agent;
+#[cfg(feature = "controller")]
+pub mod cli;
 pub mod diagnostic;
 #[cfg(feature = "controller")]
 pub mod engine;

@@ -331,7 +331,9 @@ impl Sink for Printer {
                     state.progress.suspend(|| out(&line));
                 }
             }
-            Event::Stopped { reason } => self.say(&self.paint(Paint::Yellow, &format!("Stopped: {reason}; the remaining hosts were not touched."))),
+            Event::Stopped { reason } => {
+                self.say(&self.paint(Paint::Yellow, &format!("Stopped: {reason}; the remaining hosts were not touched.")))
+            }
             Event::RolledBack { host, run, changes, .. } => self.say(&format!("{host}: run {run} taken back ({changes} objects).")),
         }
     }

@@ -3,8 +3,11 @@
 //! The engine names neither ssh nor a store nor a clock, and prints nothing: connections come through `link::Connect`, and
 //! everything worth telling goes to a `Sink` as an `Event`.
 
+pub mod compile;
 pub mod event;
 pub mod link;
+pub mod plan;
 pub mod repository;
 pub mod schedule;
+pub mod session;
 pub mod settings;

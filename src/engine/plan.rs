@@ -1,0 +1,177 @@
+//! Planning many hosts at once: connect, compile with the grains that the host greets with, compare.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::compile::{Answers, Compiler, Wanted};
+use super::event::{Event, Sink, Summary};
+use super::link::Connect;
+use super::session::{Blobs, Session, Stop};
+use crate::agent::protocol::PlanRequest;
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::fleet::Host;
+use crate::plan::{HostPlan, Low};
+use crate::value::Map;
+
+/// Templates that ask, are answered, and ask something new: after this many rounds they are asking without end.
+const ROUNDS: usize = 12;
+
+/// How a command works on its hosts.
+#[derive(Clone)]
+pub struct Work {
+    pub connect: Arc<dyn Connect>,
+    pub sink: Arc<dyn Sink>,
+    pub stop: Stop,
+    /// Hosts at the same time.
+    pub parallel: usize,
+    /// For all of a command's work on one host.
+    pub run_timeout: Duration,
+    /// Whether conditions may run commands while a plan is made.
+    pub commands: bool,
+}
+
+/// A host that has been compared; its agent keeps the plan and waits.
+pub struct Planned {
+    pub session: Session,
+    pub plan: HostPlan,
+    pub blobs: Blobs,
+    /// What each low is called, for events.
+    pub names: Vec<Name>,
+}
+
+#[derive(Clone)]
+pub struct Name {
+    pub id: String,
+    pub state: String,
+    pub name: String,
+    pub sls: String,
+}
+
+impl Name {
+    pub fn of(low: &Low) -> Name {
+        Name { id: low.id.clone(), state: low.function(), name: low.name.clone(), sls: low.sls.clone() }
+    }
+}
+
+/// Runs `task` for every host, a bounded number at a time; gives the results in the order of `hosts`, faults told to the sink.
+pub async fn on_all<T, F, Fut>(work: &Work, hosts: Vec<Host>, summary: &mut Summary, task: F) -> Vec<T>
+where
+    T: Send + 'static,
+    F: Fn(Host) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<T>> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(work.parallel.max(1)));
+    let task = Arc::new(task);
+    let mut tasks = JoinSet::new();
+    for (index, host) in hosts.into_iter().enumerate() {
+        let (places, task, work) = (places.clone(), task.clone(), work.clone());
+        tasks.spawn(async move {
+            let _place = places.acquire_owned().await;
+            let id = host.id.clone();
+            let result = task(host).await;
+            if let Err(fault) = &result {
+                work.sink.event(Event::HostFailed { host: &id, fault });
+            }
+            (index, result)
+        });
+    }
+    let mut results = Vec::new();
+    while let Some(done) = tasks.join_next().await {
+        match done {
+            Ok((index, Ok(value))) => results.push((index, value)),
+            Ok((_, Err(fault))) => summary.count_fault(&fault),
+            Err(e) => summary.count_fault(&Diagnostic::new(Code::Internal, format!("a task for a host ended unexpectedly: {e}"))),
+        }
+    }
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, value)| value).collect()
+}
+
+/// Plans every host. Hosts that fail are told of as events and counted; the others come back with their sessions open.
+pub async fn plan(work: &Work, hosts: Vec<Host>, compiler: Compiler, summary: &mut Summary) -> Vec<Planned> {
+    summary.hosts = hosts.len();
+    let compiling = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)));
+    let inner = work.clone();
+    let planned = on_all(work, hosts, summary, move |host| plan_host(inner.clone(), host, compiler.clone(), compiling.clone())).await;
+    for host in &planned {
+        summary.count_plan(&host.plan);
+        if host.plan.steps.iter().any(|s| s.fails.is_some()) {
+            summary.failed += 1;
+        }
+    }
+    planned
+}
+
+async fn plan_host(work: Work, host: Host, compiler: Compiler, compiling: Arc<Semaphore>) -> Result<Planned> {
+    let id = host.id.clone();
+    let busy = |with| work.sink.event(Event::Busy { host: &id, with });
+    busy("connecting");
+    let deadline = Instant::now() + work.run_timeout;
+    let mut session = Session::open(work.connect.as_ref(), host, work.stop.clone(), deadline).await?;
+    busy("compiling");
+    let grains = Arc::new(grains_of(&session));
+    let wanted = compiled(&mut session, &compiler, &grains, &compiling).await?;
+    busy("comparing");
+    let names = wanted.lows.iter().map(Name::of).collect();
+    let request = PlanRequest { lows: wanted.lows, secrets: wanted.secrets, commands: work.commands };
+    let plan = session.plan(request, &wanted.blobs).await?;
+    work.sink.event(Event::HostPlanned { host: &id, plan: &plan });
+    Ok(Planned { session, plan, blobs: wanted.blobs, names })
+}
+
+/// What the host says of itself, with the id that the roster gives it and the roster's own grains.
+pub fn grains_of(session: &Session) -> Map {
+    let mut grains = session.hello().grains.clone();
+    grains.insert("id", session.host.id.as_str());
+    if let Some(own) = session.host.minion_opts.get("grains").and_then(|g| g.as_map()) {
+        for (name, value) in own {
+            grains.insert(name.clone(), value.clone());
+        }
+    }
+    grains
+}
+
+/// Compiles, asks the host what its templates ask, and compiles again until nothing is asked.
+async fn compiled(session: &mut Session, compiler: &Compiler, grains: &Arc<Map>, compiling: &Semaphore) -> Result<Wanted> {
+    let mut answers = Answers::new();
+    for _ in 0..ROUNDS {
+        let place = compiling.acquire().await;
+        let (compiler, grains, id) = (compiler.clone(), grains.clone(), session.host.id.clone());
+        let task = tokio::task::spawn_blocking(move || (compiler.compile(&id, &grains, &answers), answers));
+        let (result, known) = task.await.map_err(|e| Diagnostic::new(Code::Internal, format!("the compiler ended unexpectedly: {e}")))?;
+        drop(place);
+        answers = known;
+        let wanted = result.map_err(joined)?;
+        if wanted.missing.is_empty() {
+            return Ok(wanted);
+        }
+        let replies = session.ask(wanted.missing.clone()).await?;
+        if replies.len() != wanted.missing.len() {
+            return Err(Diagnostic::new(Code::Damaged, "the host answered another number of calls than was asked").into());
+        }
+        answers.extend(wanted.missing.into_iter().zip(replies));
+    }
+    Err(Diagnostic::new(Code::Template, format!("the templates ask the host something new after {ROUNDS} rounds of answers"))
+        .hint("a call in a template depends on the answer to another, over and over; ask once and keep the answer in a variable")
+        .into())
+}
+
+/// Several findings as one fault: the first, with the others behind it.
+pub fn joined(mut faults: Vec<Diagnostic>) -> crate::diagnostic::Error {
+    if faults.is_empty() {
+        return Diagnostic::new(Code::Internal, "the compiler failed and did not say why").into();
+    }
+    let mut first = faults.remove(0);
+    for other in faults {
+        let text = if other.detail.is_empty() { other.summary } else { format!("{}: {}", other.summary, other.detail) };
+        match other.span {
+            Some(span) => first.related.push((span, text)),
+            None => first.detail = format!("{}\n{text}", first.detail).trim_start().to_owned(),
+        }
+    }
+    first.into()
+}

@@ -1,0 +1,202 @@
+//! One host during a command: its link, what was compiled for it, the plan its agent keeps.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::link::{Connect, Link};
+use crate::agent::protocol::{
+    Answer, Applied, ApplyRequest, Body, Call, CheckRequest, Hello, Message, PlanRequest, RollbackRequest, RunHeader, RunRecord,
+};
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::fleet::Host;
+use crate::plan::{Hash, HostPlan};
+
+/// Contents the host may ask for.
+pub type Blobs = HashMap<Hash, Arc<[u8]>>;
+
+/// How long a host that was told to stop, or whose time is up, may take to end the state it is in.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Tells every session of a command to stop at the next state.
+#[derive(Clone)]
+pub struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// A stop and the sender that pulls it.
+    pub fn new() -> (watch::Sender<bool>, Stop) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Stop(receiver))
+    }
+
+    pub fn is_pulled(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until it is pulled; for ever if it never is.
+    pub async fn pulled(&mut self) {
+        if self.0.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+pub struct Session {
+    pub host: Host,
+    link: Link,
+    streams: u32,
+    stop: Stop,
+    /// When the whole run on this host has to be over.
+    deadline: Instant,
+}
+
+impl Session {
+    pub async fn open(connect: &dyn Connect, host: Host, stop: Stop, deadline: Instant) -> Result<Session> {
+        let mut early = stop.clone();
+        let link = tokio::select! {
+            link = connect.open(&host) => link?,
+            () = early.pulled() => return Err(interrupted().into()),
+            () = sleep_until(deadline) => return Err(late(&host, "connecting").into()),
+        };
+        Ok(Session { host, link, streams: 0, stop, deadline })
+    }
+
+    pub fn hello(&self) -> &Hello {
+        &self.link.hello
+    }
+
+    pub async fn plan(&mut self, request: PlanRequest, blobs: &Blobs) -> Result<HostPlan> {
+        match self.converse(Body::Plan(request), blobs, &mut |_| {}).await? {
+            Body::Planned(plan) => Ok(plan),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub async fn plan_rollback(&mut self, request: RollbackRequest) -> Result<HostPlan> {
+        match self.converse(Body::PlanRollback(request), &Blobs::new(), &mut |_| {}).await? {
+            Body::Planned(plan) => Ok(plan),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Takes the host's lock and makes sure that the plan still holds.
+    pub async fn check(&mut self, run: &RunHeader, lock_timeout: u64, blobs: &Blobs) -> Result<()> {
+        let request = CheckRequest { run: run.clone(), lock_timeout };
+        match self.converse(Body::Check(request), blobs, &mut |_| {}).await? {
+            Body::Checked => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Carries the kept plan out; `event` gets `Started`, `Line` and `Done` as they come.
+    pub async fn apply(
+        &mut self,
+        fingerprint: &Hash,
+        run: &RunHeader,
+        blobs: &Blobs,
+        event: &mut (dyn FnMut(Body) + Send),
+    ) -> Result<Applied> {
+        let request = ApplyRequest { fingerprint: fingerprint.clone(), run: run.clone() };
+        match self.converse(Body::Apply(request), blobs, event).await? {
+            Body::Applied(applied) => Ok(applied),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub async fn runs(&mut self) -> Result<Vec<RunRecord>> {
+        match self.converse(Body::Runs, &Blobs::new(), &mut |_| {}).await? {
+            Body::History { runs } => Ok(runs),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub async fn ask(&mut self, calls: Vec<Call>) -> Result<Vec<Answer>> {
+        match self.converse(Body::Ask { calls }, &Blobs::new(), &mut |_| {}).await? {
+            Body::Answers { answers } => Ok(answers),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Runs a command; `event` gets its `Line`s. Gives its exit status.
+    pub async fn exec(&mut self, argv: Vec<String>, shell: bool, event: &mut (dyn FnMut(Body) + Send)) -> Result<i32> {
+        match self.converse(Body::Exec { argv, shell, timeout_ms: None }, &Blobs::new(), event).await? {
+            Body::Exited { status } => Ok(status),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub async fn close(self) {
+        self.link.close().await;
+    }
+
+    /// Sends a request and goes on until its answer: gives contents that are asked for, passes events on, stops the host when told.
+    async fn converse(&mut self, request: Body, blobs: &Blobs, event: &mut (dyn FnMut(Body) + Send)) -> Result<Body> {
+        self.streams += 1;
+        let stream = self.streams;
+        self.link.send(stream, request).await?;
+        let mut deadline = self.deadline;
+        let mut stopping: Option<Diagnostic> = None;
+        loop {
+            let message = tokio::select! {
+                message = self.link.next() => message,
+                () = self.stop.pulled(), if stopping.is_none() => {
+                    stopping = Some(interrupted());
+                    deadline = Instant::now() + GRACE;
+                    self.link.send(stream, Body::Cancel).await?;
+                    continue;
+                }
+                () = sleep_until(deadline) => {
+                    let fault = late(&self.host, "working");
+                    if stopping.is_some() {
+                        return Err(stopping.unwrap_or(fault).into());
+                    }
+                    stopping = Some(fault);
+                    deadline = Instant::now() + GRACE;
+                    self.link.send(stream, Body::Cancel).await?;
+                    continue;
+                }
+            };
+            match message {
+                Ok(Message { stream: of, .. }) if of != stream => {}
+                Ok(Message { body, .. }) => match body {
+                    Body::Need { hashes } => self.give(stream, hashes, blobs).await?,
+                    Body::Started { .. } | Body::Line { .. } | Body::Done(_) => event(body),
+                    Body::Failed(fault) => return Err(fault.into()),
+                    answer => return Ok(answer),
+                },
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    async fn give(&mut self, stream: u32, hashes: Vec<Hash>, blobs: &Blobs) -> Result<()> {
+        for hash in hashes {
+            match blobs.get(&hash) {
+                Some(bytes) => self.link.send_content(stream, hash, bytes).await?,
+                None => {
+                    let reason = "the controller has no such content".to_owned();
+                    self.link.send(stream, Body::NoContent { hash, reason }).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+pub fn interrupted() -> Diagnostic {
+    Diagnostic::new(Code::Interrupted, "stopped by the user")
+}
+
+fn late(host: &Host, doing: &str) -> Diagnostic {
+    Diagnostic::new(Code::Unreachable, format!("{} was still {doing} when the time of this run was over", host.id))
+        .hint("run_timeout in basalt.yaml sets how many seconds a host may take")
+}
+
+fn unexpected(body: &Body) -> crate::diagnostic::Error {
+    let text = format!("{body:?}");
+    let name: String = text.chars().take_while(|c| c.is_alphanumeric()).collect();
+    Diagnostic::new(Code::Damaged, format!("the host answered with something else than was asked ({name})")).into()
+}
