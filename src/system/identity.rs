@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{Command, Stat, System};
 use crate::diagnostic::Result;
@@ -38,24 +38,24 @@ pub(super) struct Identities {
 
 struct Cached<T> {
     seen: Option<Stat>,
-    entries: Rc<Vec<T>>,
+    entries: Arc<Vec<T>>,
     asked: BTreeMap<String, Option<T>>,
 }
 
 impl<T> Default for Cached<T> {
     fn default() -> Cached<T> {
-        Cached { seen: None, entries: Rc::default(), asked: BTreeMap::new() }
+        Cached { seen: None, entries: Arc::default(), asked: BTreeMap::new() }
     }
 }
 
 impl System {
     /// The entries of `/etc/passwd`, in their order. Lines that are none are passed over.
-    pub fn passwd(&self) -> Result<Rc<Vec<User>>> {
+    pub fn passwd(&self) -> Result<Arc<Vec<User>>> {
         self.entries(&self.identities.users, "/etc/passwd", user)
     }
 
     /// The entries of `/etc/group`, in their order.
-    pub fn groups(&self) -> Result<Rc<Vec<Group>>> {
+    pub fn groups(&self) -> Result<Arc<Vec<Group>>> {
         self.entries(&self.identities.groups, "/etc/group", group)
     }
 
@@ -97,14 +97,14 @@ impl System {
         Ok(self.groups()?.iter().filter(member).map(|g| g.gid).collect())
     }
 
-    fn entries<T>(&self, cache: &RefCell<Cached<T>>, path: &str, parse: fn(&str) -> Option<T>) -> Result<Rc<Vec<T>>> {
+    fn entries<T>(&self, cache: &RefCell<Cached<T>>, path: &str, parse: fn(&str) -> Option<T>) -> Result<Arc<Vec<T>>> {
         let seen = self.stat(path)?;
         let mut cache = cache.borrow_mut();
         if cache.seen != seen || seen.is_none() {
             let text = self.read(path)?.unwrap_or_default();
             *cache = Cached {
                 seen,
-                entries: Rc::new(String::from_utf8_lossy(&text).lines().filter_map(parse).collect()),
+                entries: Arc::new(String::from_utf8_lossy(&text).lines().filter_map(parse).collect()),
                 asked: BTreeMap::new(),
             };
         }

@@ -6,6 +6,7 @@
 
 pub mod command;
 mod contents;
+mod exec;
 mod files;
 mod identity;
 pub mod journal;
@@ -21,6 +22,7 @@ use crate::plan::Hash;
 
 pub use command::{Command, Exec, Output};
 pub use contents::{Contents, Fetch, Spooled};
+pub use exec::HostExec;
 pub use files::{FileKind, Meta, Stat};
 pub use identity::{Group, User};
 pub use journal::Entry;
