@@ -158,6 +158,19 @@ impl Summary {
         }
     }
 
+    /// Adds what a host's run did.
+    pub fn add_applied(&mut self, host: &Summary) {
+        self.add += host.add;
+        self.change += host.change;
+        self.remove += host.remove;
+        self.run += host.run;
+        self.unknown += host.unknown;
+        self.unchanged += host.unchanged;
+        self.unreachable += host.unreachable;
+        self.failed += host.failed;
+        self.codes.extend(&host.codes);
+    }
+
     /// Whether anything would change or run.
     pub fn pending(&self) -> bool {
         self.add + self.change + self.remove + self.run + self.unknown > 0

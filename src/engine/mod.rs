@@ -3,11 +3,14 @@
 //! The engine names neither ssh nor a store nor a clock, and prints nothing: connections come through `link::Connect`, and
 //! everything worth telling goes to a `Sink` as an `Event`.
 
+pub mod apply;
 pub mod compile;
 pub mod event;
 pub mod link;
 pub mod plan;
 pub mod repository;
+pub mod rollback;
+pub mod saved;
 pub mod schedule;
 pub mod session;
 pub mod settings;

@@ -1,0 +1,238 @@
+//! Applying what was planned: every host is locked and checked before the first is touched, then wave by wave.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::event::{Event, Summary};
+use super::plan::{Name, Planned, Work};
+use super::schedule::{Batch, may_go_on, waves};
+use super::session::{Blobs, Session};
+use crate::agent::protocol::{Applied, Body, RollbackRequest, RunHeader};
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::plan::{Action, HostPlan, Step, Tally};
+
+#[derive(Clone)]
+pub struct ApplyOptions {
+    pub run: RunHeader,
+    /// The run that takes this one back when a host fails; `None`: what failed stays as it is.
+    pub rollback: Option<RunHeader>,
+    pub batch: Option<Batch>,
+    pub canary: usize,
+    pub max_failures: Option<usize>,
+    /// Seconds to wait for another run on a host to end.
+    pub lock_timeout: u64,
+}
+
+/// What became of one host.
+#[derive(Clone, Debug)]
+pub struct HostResult {
+    pub host: String,
+    pub tally: Tally,
+    pub fault: Option<Diagnostic>,
+}
+
+/// Applies the plans the hosts' agents keep. Hosts without a change are not touched. Faults are told and counted, not returned.
+pub async fn apply(work: &Work, planned: Vec<Planned>, options: &ApplyOptions, summary: &mut Summary) -> Vec<HostResult> {
+    let mut results = Vec::new();
+    let (busy, idle): (Vec<_>, Vec<_>) = planned.into_iter().partition(|p| !p.plan.steps.is_empty());
+    for host in &idle {
+        let applied =
+            Applied { tally: Tally { ok: host.plan.unchanged, ..Tally::default() }, stopped: None, generation: host.plan.generation };
+        work.sink.event(Event::HostDone { host: &host.session.host.id, applied: &applied });
+        results.push(HostResult { host: host.session.host.id.clone(), tally: applied.tally, fault: None });
+    }
+    let Some(mut ready) = checked(work, busy, options, summary, &mut results).await else { return results };
+    if ready.is_empty() {
+        return results;
+    }
+    work.sink.event(Event::RunStarted { run: &options.run.id, hosts: ready.len() });
+    let mut failed = 0;
+    let mut touched: Vec<Session> = Vec::new();
+    for (index, size) in waves(ready.len(), options.batch, options.canary).into_iter().enumerate() {
+        let wave: Vec<Planned> = ready.drain(..size.min(ready.len())).collect();
+        for (result, session, wave_summary) in run_wave(work, wave, options).await {
+            summary.add_applied(&wave_summary);
+            if result.fault.is_some() || result.tally.failed > 0 {
+                failed += 1;
+            }
+            touched.extend(session);
+            results.push(result);
+        }
+        if work.stop.is_pulled() {
+            summary.codes.push(Code::Interrupted);
+            break;
+        }
+        if let (false, Err(reason)) = (ready.is_empty(), may_go_on(failed, options.max_failures, index == 0 && options.canary > 0)) {
+            work.sink.event(Event::Stopped { reason: &reason });
+            break;
+        }
+    }
+    match &options.rollback {
+        Some(back) if failed > 0 => take_back(work, touched, &options.run, back, summary).await,
+        _ => close_all(touched).await,
+    }
+    results
+}
+
+/// Locks and checks all hosts. `None`: the run is refused as a whole (another run holds a host, or a plan no longer holds) and
+/// nothing was touched. Hosts that cannot be reached any more drop out.
+async fn checked(
+    work: &Work,
+    hosts: Vec<Planned>,
+    options: &ApplyOptions,
+    summary: &mut Summary,
+    results: &mut Vec<HostResult>,
+) -> Option<Vec<Planned>> {
+    let mut tasks = JoinSet::new();
+    for (index, mut host) in hosts.into_iter().enumerate() {
+        let (run, lock_timeout) = (options.run.clone(), options.lock_timeout);
+        tasks.spawn(async move {
+            let checked = host.session.check(&run, lock_timeout, &host.blobs).await;
+            (index, host, checked)
+        });
+    }
+    let mut ready = Vec::new();
+    let mut refused = false;
+    while let Some(done) = tasks.join_next().await {
+        let Ok((index, host, checked)) = done else { continue };
+        match checked {
+            Ok(()) => ready.push((index, host)),
+            Err(fault) => {
+                let id = &host.session.host.id;
+                work.sink.event(Event::HostFailed { host: id, fault: &fault });
+                summary.count_fault(&fault);
+                refused |= !matches!(fault.code, Code::Unreachable | Code::HostKey);
+                results.push(HostResult { host: id.clone(), tally: Tally::default(), fault: Some(*fault) });
+            }
+        }
+    }
+    if refused {
+        work.sink.event(Event::Stopped { reason: "not every host is as it was planned" });
+        return None;
+    }
+    ready.sort_by_key(|(index, _)| *index);
+    Some(ready.into_iter().map(|(_, host)| host).collect())
+}
+
+async fn run_wave(work: &Work, wave: Vec<Planned>, options: &ApplyOptions) -> Vec<(HostResult, Option<Session>, Summary)> {
+    let mut tasks = JoinSet::new();
+    for host in wave {
+        let (work, run) = (work.clone(), options.run.clone());
+        tasks.spawn(async move { apply_host(&work, host, &run).await });
+    }
+    tasks.join_all().await
+}
+
+/// Applies one host's plan. The session comes back while it lives, for a rollback.
+async fn apply_host(work: &Work, host: Planned, run: &RunHeader) -> (HostResult, Option<Session>, Summary) {
+    let Planned { mut session, plan, blobs, names } = host;
+    let id = session.host.id.clone();
+    let mut summary = Summary::default();
+    let applied = apply_plan(work, &mut session, &plan, &blobs, &names, run, &mut summary).await;
+    let mut result = HostResult { host: id.clone(), tally: Tally::default(), fault: None };
+    match applied {
+        Ok(applied) => {
+            work.sink.event(Event::HostDone { host: &id, applied: &applied });
+            summary.count_tally(&applied.tally);
+            result.tally = applied.tally;
+            (result, Some(session), summary)
+        }
+        Err(fault) => {
+            work.sink.event(Event::HostFailed { host: &id, fault: &fault });
+            summary.count_fault(&fault);
+            let alive = !matches!(fault.code, Code::Unreachable | Code::HostKey | Code::Damaged);
+            result.fault = Some(*fault);
+            (result, alive.then_some(session), summary)
+        }
+    }
+}
+
+/// Carries the kept plan of a session out and turns its messages into events.
+pub async fn apply_plan(
+    work: &Work,
+    session: &mut Session,
+    plan: &HostPlan,
+    blobs: &Blobs,
+    names: &[Name],
+    run: &RunHeader,
+    summary: &mut Summary,
+) -> Result<Applied> {
+    let id = session.host.id.clone();
+    let sink = Arc::clone(&work.sink);
+    let step_of = |low: usize| plan.steps.iter().find(|s| s.low == low);
+    let mut done = 0;
+    let mut counts = Summary::default();
+    let mut event = |body: Body| match body {
+        Body::Started { low } => sink.event(Event::StateStarted { host: &id, step: step_of(low), done, of: plan.steps.len() }),
+        Body::Line { text, .. } => sink.event(Event::Line { host: &id, text: &text }),
+        Body::Done(outcome) => {
+            done += 1;
+            let step = step_of(outcome.low);
+            counts.count_outcome(&outcome, step.map_or(Action::None, |s| s.action));
+            let unnamed = Name { id: String::new(), state: String::new(), name: String::new(), sls: String::new() };
+            let name = names.get(outcome.low).cloned().or_else(|| step.map(name_of)).unwrap_or(unnamed);
+            sink.event(Event::StateDone {
+                host: &id,
+                id: &name.id,
+                state: &name.state,
+                name: &name.name,
+                sls: &name.sls,
+                outcome: &outcome,
+            });
+        }
+        _ => {}
+    };
+    let applied = session.apply(&plan.fingerprint, run, blobs, &mut event).await;
+    summary.add_applied(&counts);
+    applied
+}
+
+fn name_of(step: &Step) -> Name {
+    Name { id: step.id.clone(), state: step.state.clone(), name: step.name.clone(), sls: step.sls.clone() }
+}
+
+/// `--rollback-on-failure`: takes this run back on every host it touched, over the sessions that still hold the locks.
+async fn take_back(work: &Work, sessions: Vec<Session>, run: &RunHeader, back: &RunHeader, summary: &mut Summary) {
+    let mut tasks = JoinSet::new();
+    for mut session in sessions {
+        let (work, run, back) = (work.clone(), run.id.clone(), back.clone());
+        tasks.spawn(async move {
+            let id = session.host.id.clone();
+            let result = take_back_host(&work, &mut session, &run, &back).await;
+            match &result {
+                Ok(changes) => work.sink.event(Event::RolledBack { host: &id, run: &run, by: &back.id, changes: *changes }),
+                Err(fault) => work.sink.event(Event::HostFailed { host: &id, fault }),
+            }
+            session.close().await;
+            result
+        });
+    }
+    for result in tasks.join_all().await {
+        match result {
+            Ok(_) => summary.reverted = true,
+            Err(fault) => summary.count_fault(&fault),
+        }
+    }
+}
+
+async fn take_back_host(work: &Work, session: &mut Session, run: &str, back: &RunHeader) -> Result<usize> {
+    let plan = session.plan_rollback(RollbackRequest { run: run.to_owned(), with_later: false }).await?;
+    let mut summary = Summary::default();
+    session.check(back, 0, &Blobs::new()).await?;
+    let applied = apply_plan(work, session, &plan, &Blobs::new(), &[], back, &mut summary).await?;
+    if applied.tally.failed > 0 {
+        return Err(Diagnostic::new(Code::Failed, format!("run {run} could be taken back in part only"))
+            .hint(format!("`basalt rollback --run {run}` tries again"))
+            .into());
+    }
+    Ok(plan.steps.len())
+}
+
+pub async fn close_all(sessions: Vec<Session>) {
+    let mut tasks = JoinSet::new();
+    for session in sessions {
+        tasks.spawn(session.close());
+    }
+    tasks.join_all().await;
+}
