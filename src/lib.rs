@@ -19,6 +19,8 @@ pub mod engine;
 #[cfg(feature = "controller")]
 pub mod fleet;
 pub mod function;
+#[cfg(feature = "controller")]
+pub mod lang;
 pub mod object;
 pub mod plan;
 #[cfg(feature = "controller")]

@@ -1,0 +1,141 @@
+//! Low chunks: one call of a state function each, with exactly the keys and values that Salt's have.
+
+use std::collections::HashSet;
+
+use serde::{Serialize, Serializer};
+
+use super::high::{High, included_from};
+use super::order;
+use crate::diagnostic::{Code, Diagnostic, Span};
+use crate::value::{Map, Value};
+
+/// Modules whose states react to what they watch. Elsewhere `watch` means `require`.
+const WITH_MOD_WATCH: [&str; 14] = [
+    "at",
+    "cmd",
+    "docker_container",
+    "docker_image",
+    "etcd",
+    "event",
+    "kernelpkg",
+    "module",
+    "mount",
+    "pkg",
+    "service",
+    "supervisord",
+    "test",
+    "tomcat",
+];
+
+/// A call of a state function: `state`, `fun`, `name`, `__id__`, `__sls__` …, and the arguments, requisites among them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chunk {
+    pub map: Map,
+    /// Where its id stands.
+    pub span: Span,
+}
+
+impl Chunk {
+    /// The text under a key that Salt sets itself.
+    pub fn text(&self, key: &str) -> String {
+        self.map.get(key).map(Value::to_text).unwrap_or_default()
+    }
+}
+
+impl Serialize for Chunk {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        self.map.serialize(s)
+    }
+}
+
+/// Low chunks in execution order, and the graph their requisites make.
+pub fn compile(high: &High) -> Result<order::Ordered, Vec<Diagnostic>> {
+    let mut errors = Vec::new();
+    let mut chunks = Vec::new();
+    for (id, body) in &high.ids {
+        for (state, args) in &body.states {
+            let mut map = Map::new();
+            map.insert("state", state.clone());
+            map.insert("name", id.clone());
+            map.insert("__sls__", &*body.sls);
+            map.insert("__env__", &*body.env);
+            if !body.included_from.is_empty() {
+                map.insert("__sls_included_from__", included_from(body));
+            }
+            map.insert("__id__", id.clone());
+            let (mut function, mut names) = (None, Vec::new());
+            let mut seen = HashSet::new();
+            for arg in args {
+                match arg {
+                    Value::Str(name) => function = function.or(Some(name)),
+                    Value::Map(pairs) => {
+                        for (key, value) in pairs {
+                            match (key.as_str(), value) {
+                                (Some("names"), Value::List(list)) => names.extend(list.iter().filter(|name| seen.insert(*name))),
+                                (Some("state"), _) => {}
+                                (Some("name"), value) if value.as_str().is_none() => drop(map.insert("name", id.clone())),
+                                _ => drop(map.0.insert(key.clone(), value.clone())),
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            // A module without a function comes from an extension of a state that is not there; Salt passes over it.
+            let Some(function) = function else { continue };
+            if names.is_empty() {
+                map.insert("fun", function.clone());
+                chunks.push(Chunk { map, span: body.span.clone() });
+                continue;
+            }
+            for (number, entry) in names.into_iter().enumerate() {
+                let mut live = map.clone();
+                if let Err(summary) = apply_name(&mut live, entry) {
+                    errors.push(
+                        Diagnostic::new(Code::Compile, format!("names of id {id} in SLS {}: {summary}", body.sls)).at(body.span.clone()),
+                    );
+                    continue;
+                }
+                live.insert("name_order", number as i64 + 1);
+                live.insert("fun", function.clone());
+                chunks.push(Chunk { map: live, span: body.span.clone() });
+            }
+        }
+    }
+    chunks.iter_mut().for_each(watch_is_require);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    order::order(chunks)
+}
+
+/// An entry of `names`: a name, or a name with arguments of its own.
+fn apply_name(chunk: &mut Map, entry: &Value) -> Result<(), String> {
+    let Value::Map(entry) = entry else {
+        chunk.insert("name", entry.clone());
+        return Ok(());
+    };
+    let Some((name, args)) = entry.0.first() else { return Err("an entry is an empty mapping".into()) };
+    chunk.insert("name", name.clone());
+    let Value::List(args) = args else { return Err(format!("{} holds {}, not a list of arguments", name.to_text(), args.kind())) };
+    for arg in args {
+        let Value::Map(arg) = arg else { return Err(format!("an argument of {} is {}, not `key: value`", name.to_text(), arg.kind())) };
+        for (key, value) in arg {
+            chunk.0.insert(key.clone(), value.clone());
+        }
+    }
+    Ok(())
+}
+
+fn watch_is_require(chunk: &mut Chunk) {
+    if chunk.map.get("state").and_then(Value::as_str).is_some_and(|state| WITH_MOD_WATCH.contains(&state)) {
+        return;
+    }
+    for (from, to) in [("watch", "require"), ("watch_any", "require_any")] {
+        let Some(moved) = chunk.map.remove(from) else { continue };
+        match (chunk.map.get_mut(to), moved) {
+            (Some(Value::List(there)), Value::List(moved)) => there.extend(moved),
+            (_, moved) => drop(chunk.map.insert(to, moved)),
+        }
+    }
+}

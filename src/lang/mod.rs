@@ -1,0 +1,174 @@
+//! The language: from a state repository's files to the low chunks of one host.
+//!
+//! ```text
+//! root ─► renderer ─► high ─► requisite ─► low ─► order ─► lower, source ─► plan::Low
+//!          ▲  jinja, yaml      extend, *_in         chunks      what the engine plans
+//! top, pillar: which SLS, and with which data
+//! ```
+//!
+//! One `Compiler` per tree: files are read and templates compiled once, and threads compile many hosts with it at a time. Everything here is
+//! pure: what only a host can answer is collected (`missing`) and given back in `HostInput::answers` for a second round.
+
+pub mod glob;
+pub mod high;
+mod include;
+pub mod low;
+mod lower;
+pub mod order;
+mod renderer;
+pub mod requisite;
+pub mod root;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use indexmap::IndexMap;
+
+use crate::diagnostic::{Diagnostic, Result};
+use crate::plan;
+use crate::value::{Map, Value};
+use low::Chunk;
+use root::Roots;
+
+/// A call of an execution function that only the host can answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostCall {
+    /// `cmd.run`.
+    pub function: String,
+    pub args: Vec<Value>,
+    /// A mapping.
+    pub kwargs: Value,
+}
+
+/// What hosts answered: a value, or why there is none.
+pub type Answers = HashMap<HostCall, std::result::Result<Value, String>>;
+
+/// Says whether a target expression means the host. `form` is Salt's word: `compound`, `glob`, `grain`, `pillar`, `nodegroup` …
+pub trait Matcher: Send + Sync {
+    fn matches(&self, expression: &str, form: &str, pillar: &Map) -> Result<bool>;
+}
+
+/// The host to compile for.
+pub struct HostInput<'a> {
+    pub id: &'a str,
+    pub grains: &'a Map,
+    /// Laid over the compiled pillar, as `--pillar` asks.
+    pub pillar_override: Option<&'a Map>,
+    pub answers: &'a Answers,
+    pub matcher: &'a dyn Matcher,
+}
+
+/// What to compile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum What {
+    /// What the top file gives the host.
+    Highstate,
+    Sls(Vec<String>),
+}
+
+/// What a host is to be.
+#[derive(Debug, Default)]
+pub struct Compiled {
+    pub pillar: Map,
+    /// In execution order, with Salt's keys. A state that a `prereq` names stands twice.
+    pub chunks: Vec<Chunk>,
+    /// The same for the engine: each state once.
+    pub lows: Vec<plan::Low>,
+    /// Contents that lows name, by hash.
+    pub blobs: HashMap<plan::Hash, Arc<[u8]>>,
+    /// Ask the host these and compile again with the answers; until then the rest is empty.
+    pub missing: Vec<HostCall>,
+}
+
+/// How files are rendered and merged: Salt master options.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The environment of SLS that are named without one.
+    pub saltenv: String,
+    /// Renderers of files whose first line names none.
+    pub renderer: String,
+    /// What templates see as `opts`, and the settings of pillar and top files.
+    pub master: Map,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { saltenv: "base".into(), renderer: "jinja|yaml".into(), master: Map::new() }
+    }
+}
+
+/// Compiles one tree for many hosts.
+pub struct Compiler {
+    roots: Arc<Roots>,
+    options: Options,
+    files: renderer::Files,
+}
+
+/// One compile: the host and what was asked of it so far.
+pub(crate) struct Session<'a> {
+    pub host: &'a HostInput<'a>,
+    pub pillar: Map,
+    pub missing: Mutex<Vec<HostCall>>,
+}
+
+impl Compiler {
+    pub fn new(roots: Roots, options: Options) -> Compiler {
+        Compiler { roots: Arc::new(roots), options, files: renderer::Files::default() }
+    }
+
+    /// Everything the engine needs for one host.
+    pub fn compile(&self, host: &HostInput, what: &What) -> std::result::Result<Compiled, Vec<Diagnostic>> {
+        let session = self.session(host)?;
+        let result = self.matches(&session, what).and_then(|matches| self.low(&session, &matches));
+        let missing = session.missing.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if !missing.is_empty() {
+            return Ok(Compiled { missing, pillar: session.pillar, ..Compiled::default() });
+        }
+        let ordered = result?;
+        let lows = lower::lower(&ordered)?;
+        Ok(Compiled { pillar: session.pillar, chunks: ordered.chunks, lows, ..Compiled::default() })
+    }
+
+    /// The low chunks alone, as `show low` prints them: Salt checks `listen` and sources only when they are run.
+    pub fn chunks(&self, host: &HostInput, what: &What) -> std::result::Result<Vec<Chunk>, Vec<Diagnostic>> {
+        let session = self.session(host)?;
+        let matches = self.matches(&session, what)?;
+        Ok(self.low(&session, &matches)?.chunks)
+    }
+
+    fn session<'a>(&self, host: &'a HostInput<'a>) -> std::result::Result<Session<'a>, Vec<Diagnostic>> {
+        Ok(Session { host, pillar: host.pillar_override.cloned().unwrap_or_default(), missing: Mutex::new(Vec::new()) })
+    }
+
+    /// The SLS of each environment.
+    fn matches(&self, _session: &Session, what: &What) -> std::result::Result<IndexMap<String, Vec<String>>, Vec<Diagnostic>> {
+        match what {
+            What::Sls(names) => Ok([(self.options.saltenv.clone(), names.clone())].into_iter().collect()),
+            What::Highstate => Err(vec![Diagnostic::new(crate::diagnostic::Code::Compile, "top files are not read yet")]),
+        }
+    }
+
+    /// The steps of Salt's `call_high`: errors of one step are collected, and keep the next from being made.
+    fn low(&self, session: &Session, matches: &IndexMap<String, Vec<String>>) -> std::result::Result<order::Ordered, Vec<Diagnostic>> {
+        let mut errors = Vec::new();
+        let mut high = self.high(session, matches, &mut errors);
+        requisite::extend(&mut high, false, &mut errors);
+        high.verify(&mut errors);
+        if errors.is_empty() {
+            requisite::requisite_in(&mut high, &mut errors);
+            high.apply_exclude();
+        }
+        if errors.is_empty() { low::compile(&high) } else { Err(errors) }
+    }
+}
+
+impl Compiler {
+    /// A file as data, rendered for this host.
+    fn render(&self, session: &Session, file: &Arc<root::File>, path: &str, env: &str, sls: &str) -> Result<renderer::Rendered> {
+        let _ = (session, path, env, sls);
+        self.files.render(file, &self.options.renderer, &|text| Ok(renderer::Text { text: text.to_owned(), lines: Vec::new() }))
+    }
+}
+
+#[cfg(test)]
+mod tests;

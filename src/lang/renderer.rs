@@ -1,0 +1,199 @@
+//! From the text of an SLS to data: the pipe of renderers that its first line or the settings name, `jinja|yaml` by default.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::root::File;
+use crate::diagnostic::{Code, Diagnostic, Result, Span};
+use crate::value::Value;
+use crate::yaml::{self, Node, Place};
+
+/// Where the lines of a rendered text come from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    file: Arc<File>,
+    /// For each line of the text, the line of the file; nothing where they are the same.
+    lines: Option<Arc<[u32]>>,
+    text: Arc<str>,
+}
+
+impl Origin {
+    /// A place in the text as a place in the file. The column is kept where the line itself was not made by a template.
+    pub fn span(&self, place: Place) -> Span {
+        let Some(lines) = &self.lines else { return Span::new(self.file.shown.clone(), place.line, place.column) };
+        let index = place.line.saturating_sub(1) as usize;
+        let line = lines.get(index).or(lines.last()).copied().unwrap_or(place.line);
+        let source = self.file.text().unwrap_or("");
+        let same = source.lines().nth(line.saturating_sub(1) as usize) == self.text.lines().nth(index);
+        Span::new(self.file.shown.clone(), line, if same { place.column } else { 0 })
+    }
+
+    /// Adds the lines around a place: of the file, or of what the template made of it where that is another line.
+    pub fn excerpt(&self, error: Diagnostic, place: Place) -> Diagnostic {
+        let column = error.span.as_ref().map_or(0, |span| span.column);
+        if self.lines.is_none() || column > 0 {
+            return error.excerpt_of(self.file.text().unwrap_or(""));
+        }
+        let rendered = Diagnostic::new(Code::Yaml, "").at(Span::new("", place.line, place.column)).excerpt_of(&self.text);
+        Diagnostic { excerpt: rendered.excerpt, ..error }
+    }
+}
+
+/// What a template became; for each line of it the line of the template.
+pub struct Text {
+    pub text: String,
+    pub lines: Vec<u32>,
+}
+
+/// A file as data.
+pub struct Rendered {
+    pub node: Arc<Node>,
+    pub origin: Origin,
+}
+
+/// What a renderer of the pipe is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Jinja,
+    Yaml,
+    Json,
+    Text,
+}
+
+/// Renders files; what the YAML of a file was last is kept, so that hosts for which it is the same share it.
+#[derive(Default)]
+pub struct Files {
+    parsed: Mutex<HashMap<Arc<str>, (Arc<str>, Arc<Node>)>>,
+}
+
+impl Files {
+    /// Renders a file through its pipe. `template` renders the text by Jinja.
+    pub fn render(&self, file: &Arc<File>, default_pipe: &str, template: &dyn Fn(&str) -> Result<Text>) -> Result<Rendered> {
+        let source = file.text()?;
+        let steps = pipe(source, default_pipe, file)?;
+        let mut origin = Origin { file: file.clone(), lines: None, text: source.into() };
+        let nothing = || Node { place: Place { line: 1, column: 1 }, data: yaml::Data::Scalar(Value::Null) };
+        if source.trim().is_empty() {
+            return Ok(Rendered { node: Arc::new(nothing()), origin });
+        }
+        for step in steps {
+            match step {
+                Step::Jinja => {
+                    let rendered = template(&origin.text)?;
+                    if *rendered.text != *origin.text {
+                        origin.lines = Some(rendered.lines.into());
+                        origin.text = rendered.text.into();
+                    }
+                }
+                Step::Yaml => {
+                    let node = self.yaml(&origin)?;
+                    return Ok(Rendered { node, origin });
+                }
+                Step::Json => {
+                    let node = Arc::new(json(&origin)?);
+                    return Ok(Rendered { node, origin });
+                }
+                Step::Text => {
+                    let mut node = nothing();
+                    node.data = yaml::Data::Scalar(Value::str(without_first_line(&origin.text).trim_start_matches(' ')));
+                    return Ok(Rendered { node: Arc::new(node), origin });
+                }
+            }
+        }
+        Err(Box::new(
+            Diagnostic::new(Code::Template, format!("{} is rendered to text, and data is wanted", file.shown))
+                .at(Span::new(file.shown.clone(), 1, 0))
+                .hint("end the pipe in its first line with |yaml or |json"),
+        ))
+    }
+
+    fn yaml(&self, origin: &Origin) -> Result<Arc<Node>> {
+        let name = &origin.file.shown;
+        let known = self.parsed.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        if let Some((text, node)) = known
+            && *text == *origin.text
+        {
+            return Ok(node);
+        }
+        let node = Arc::new(yaml::load_spanned(&origin.text, name).map_err(|error| relocate(*error, origin))?);
+        self.parsed.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), (origin.text.clone(), node.clone()));
+        Ok(node)
+    }
+}
+
+/// An error in the rendered text, as one in the file.
+fn relocate(mut error: Diagnostic, origin: &Origin) -> Box<Diagnostic> {
+    if origin.lines.is_none() {
+        return Box::new(error);
+    }
+    let place = |span: &Span| Place { line: span.line, column: span.column };
+    if let Some(span) = &error.span {
+        let there = place(span);
+        error.span = Some(origin.span(there));
+        error = origin.excerpt(Diagnostic { excerpt: None, ..error }, there);
+    }
+    for (span, _) in &mut error.related {
+        *span = origin.span(place(span));
+    }
+    Box::new(error)
+}
+
+fn json(origin: &Origin) -> Result<Node> {
+    let value: Value = serde_json::from_str(&without_first_line(&origin.text)).map_err(|error| {
+        let place = Place { line: error.line() as u32, column: error.column() as u32 };
+        Box::new(origin.excerpt(Diagnostic::new(Code::Yaml, format!("cannot be read as JSON: {error}")).at(origin.span(place)), place))
+    })?;
+    Ok(node_of(value))
+}
+
+/// The text with blanks in place of a `#!` line, which is no comment in what is not YAML. Places stay.
+fn without_first_line(text: &str) -> String {
+    let line = text.lines().next().filter(|line| line.starts_with("#!")).map_or(0, str::len);
+    " ".repeat(line) + text.get(line..).unwrap_or_default()
+}
+
+fn node_of(value: Value) -> Node {
+    let place = Place { line: 1, column: 1 };
+    let data = match value {
+        Value::List(items) => yaml::Data::List(items.into_iter().map(node_of).collect()),
+        Value::Map(map) => yaml::Data::Map(map.into_iter().map(|(key, value)| (key, (place, node_of(value)))).collect()),
+        scalar => yaml::Data::Scalar(scalar),
+    };
+    Node { place, data }
+}
+
+/// The renderers of a file: those of its `#!` line, else the default ones.
+fn pipe(source: &str, default: &str, file: &File) -> Result<Vec<Step>> {
+    let first = source.lines().next().unwrap_or("");
+    let named = first.strip_prefix("#!").filter(|rest| !rest.starts_with('/'));
+    let text = named.unwrap_or(default).trim();
+    // Salt's old names, format first.
+    let text = match text {
+        "yaml_jinja" => "jinja|yaml",
+        "json_jinja" => "jinja|json",
+        other => other,
+    };
+    let mut steps = Vec::new();
+    for part in text.split('|') {
+        let name = part.split_whitespace().next().unwrap_or("");
+        steps.push(match name {
+            "jinja" => Step::Jinja,
+            "yaml" | "yaml_odict" => Step::Yaml,
+            "json" => Step::Json,
+            "text" => Step::Text,
+            _ => return Err(Box::new(unknown(name, file))),
+        });
+    }
+    Ok(steps)
+}
+
+fn unknown(name: &str, file: &File) -> Diagnostic {
+    let error =
+        Diagnostic::new(Code::Template, format!("{}: there is no renderer {name:?}", file.shown)).at(Span::new(file.shown.clone(), 1, 3));
+    let error = error.excerpt_of(file.text().unwrap_or(""));
+    match name {
+        "py" | "pydsl" | "pyobjects" | "mako" | "wempy" | "cheetah" | "genshi" | "stateconf" | "dson" | "hjson" | "yamlex" | "gpg"
+        | "pass" | "nacl" => error.detail("It is one of Salt's, and runs Python or needs it.").hint("rewrite the file for jinja|yaml"),
+        _ => error.hint("basalt has jinja, yaml, json and text"),
+    }
+}
