@@ -6,6 +6,10 @@
 //! **The law**, held by one table-driven test for every kind: `set(to)` then `read` gives `to`; `set(back)` then `read` gives
 //! `from`; a fault at any mutation leaves what `set(now, before)` can take back.
 
+mod accounts;
+pub mod group;
+pub mod user;
+
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::System;
@@ -18,6 +22,8 @@ type Make = fn(&str) -> Box<dyn Object>;
 #[rustfmt::skip]
 static OBJECTS: &[(Kind, Make)] = &[
     // (Kind::File, |path| Box::new(file::File::new(path))),
+    (Kind::Group, |name| Box::new(group::Group::new(name))),
+    (Kind::User, |name| Box::new(user::User::new(name))),
 ];
 
 /// The object of this key.

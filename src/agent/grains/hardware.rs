@@ -36,7 +36,7 @@ pub fn collect(host: &Host, grains: &mut Map) {
 
     let (mut disks, mut ssds) = (Vec::new(), Vec::new());
     for name in host.names("/sys/block") {
-        if name.starts_with("ram") || name.starts_with("loop") {
+        if ["ram", "loop", "zram"].iter().any(|kind| name.starts_with(kind)) {
             continue;
         }
         let spins = host.line(&format!("/sys/block/{name}/queue/rotational")).as_deref() != Some("0");
