@@ -7,6 +7,7 @@
 //! `from`; a fault at any mutation leaves what `set(now, before)` can take back.
 
 mod accounts;
+pub mod file;
 pub mod group;
 pub mod user;
 
@@ -21,7 +22,7 @@ type Make = fn(&str) -> Box<dyn Object>;
 /// All kinds, one line each.
 #[rustfmt::skip]
 static OBJECTS: &[(Kind, Make)] = &[
-    // (Kind::File, |path| Box::new(file::File::new(path))),
+    (Kind::File, |path| Box::new(file::File::new(path))),
     (Kind::Group, |name| Box::new(group::Group::new(name))),
     (Kind::User, |name| Box::new(user::User::new(name))),
 ];

@@ -1,0 +1,77 @@
+//! How a change of a file looks to people: a unified diff of its text, one line per other attribute.
+
+use similar::TextDiff;
+
+use super::RESTORING;
+use crate::plan::Hash;
+use crate::system::System;
+use crate::value::{Attrs, Value};
+
+/// Texts beyond this are not compared line by line.
+const LARGE: usize = 1 << 20;
+/// More lines of a diff are counted, not shown.
+const LINES: usize = 500;
+
+pub fn describe(sys: &System, path: &str, from: &Attrs, to: &Attrs) -> String {
+    let mut out = String::new();
+    if to.is_empty() {
+        return match from.get("kind").and_then(Value::as_str) {
+            Some("file") => content(sys, path, from, to),
+            Some("directory") => "removed with everything in it\n".into(),
+            _ => "removed\n".into(),
+        };
+    }
+    // A new file shows what it will be; one that is there what differs.
+    for name in ["kind", "target", "mode", "user", "group"] {
+        let (before, after) = (from.get(name), to.get(name));
+        match (before, after) {
+            (_, None) => {}
+            (Some(before), Some(after)) if before == after => {}
+            (None, Some(after)) if name != "kind" || after.as_str() != Some("file") => out.push_str(&format!("{name}: {after}\n")),
+            (None, Some(_)) => {}
+            (Some(before), Some(after)) => out.push_str(&format!("{name}: {before} → {after}\n")),
+        }
+    }
+    if to.get("xattrs").is_some_and(|wanted| from.get("xattrs") != Some(wanted)) {
+        out.push_str("extended attributes: as they were\n");
+    }
+    let new_text = to.get("content").is_some_and(|wanted| from.get("content") != Some(wanted));
+    if new_text || (from.contains_key("content") && to.contains_key("target")) {
+        out.push_str(&content(sys, path, from, to));
+    }
+    if out.is_empty() && RESTORING.iter().any(|name| to.get(*name).is_some_and(|wanted| from.get(*name) != Some(wanted))) {
+        out.push_str("time of the last change: as it was\n");
+    }
+    out
+}
+
+fn content(sys: &System, path: &str, from: &Attrs, to: &Attrs) -> String {
+    let side = |attrs: &Attrs| match attrs.get("content").and_then(Value::as_str) {
+        None => Some(String::new()),
+        Some(hash) => {
+            let size = attrs.get("size").and_then(Value::as_int).unwrap_or(0);
+            let bytes = if size > LARGE as i64 { None } else { sys.contents().bytes(&Hash(hash.to_owned())).ok() };
+            bytes.filter(|b| b.len() <= LARGE).and_then(|b| std::str::from_utf8(&b).ok().filter(|t| !t.contains('\0')).map(str::to_owned))
+        }
+    };
+    let (Some(before), Some(after)) = (side(from), side(to)) else {
+        return match from.get("size") {
+            Some(size) => format!("contents differ (binary or large; {size} bytes were there)\n"),
+            None => "contents are binary or large\n".into(),
+        };
+    };
+    unified(path, &before, &after)
+}
+
+/// A unified diff with three lines of context, bounded.
+fn unified(path: &str, before: &str, after: &str) -> String {
+    let diff = TextDiff::configure().timeout(std::time::Duration::from_millis(500)).diff_lines(before, after);
+    let text = diff.unified_diff().context_radius(3).header(&format!("before{path}"), &format!("after{path}")).to_string();
+    let total = text.lines().count();
+    if total <= LINES {
+        return text;
+    }
+    let mut cut: String = text.split_inclusive('\n').take(LINES).collect();
+    cut.push_str(&format!("… {} more lines\n", total - LINES));
+    cut
+}
