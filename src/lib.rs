@@ -24,6 +24,8 @@ pub mod lang;
 pub mod object;
 pub mod plan;
 #[cfg(feature = "controller")]
+pub mod remote;
+#[cfg(feature = "controller")]
 pub mod store;
 pub mod system;
 pub mod value;

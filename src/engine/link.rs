@@ -5,10 +5,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::agent::protocol::{self, Body, Frame, HEAD, Head, Hello, MAGIC, MAX_FRAME, Message, PIECE, SILENCE, VERSION};
@@ -32,7 +33,13 @@ pub trait Connect: Send + Sync {
 
 /// The last of what the other side wrote to its standard error.
 #[derive(Clone, Default)]
-pub struct Errors(Arc<Mutex<Vec<u8>>>);
+pub struct Errors(Arc<Collected>);
+
+#[derive(Default)]
+struct Collected {
+    text: Mutex<Vec<u8>>,
+    more: Notify,
+}
 
 impl Errors {
     /// Collects until the stream ends.
@@ -43,20 +50,31 @@ impl Errors {
         }
     }
 
-    pub fn push(&self, bytes: &[u8]) {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn push(&self, bytes: &[u8]) {
+        let mut kept = self.kept();
         kept.extend_from_slice(bytes);
         let excess = kept.len().saturating_sub(ERRORS);
         kept.drain(..excess);
+        self.0.more.notify_waiters();
     }
 
-    pub fn contains(&self, needle: &str) -> usize {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.windows(needle.len().max(1)).filter(|window| *window == needle.as_bytes()).count()
+    /// Waits until `needle` has come that often.
+    pub async fn seen(&self, needle: &str, times: usize) {
+        loop {
+            let more = self.0.more.notified();
+            if self.kept().windows(needle.len().max(1)).filter(|window| *window == needle.as_bytes()).count() >= times {
+                return;
+            }
+            more.await;
+        }
     }
 
     pub fn text(&self) -> String {
-        printable(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        printable(&self.kept())
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.text.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -235,6 +253,11 @@ impl Link {
         }
         self.greeted = true;
         self.wire.write(&[MAGIC, bytes].concat()).await
+    }
+
+    /// What the agent wrote to its standard error.
+    pub fn errors(&self) -> Errors {
+        self.wire.errors.clone()
     }
 
     /// The next message that says something. Loses nothing when it is dropped half way, so it can stand in a `select!`.
