@@ -5,7 +5,12 @@
 
 pub mod args;
 pub mod cmd;
+mod crypt;
+pub mod group;
 pub mod test;
+#[cfg(test)]
+mod testing;
+pub mod user;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
@@ -19,7 +24,9 @@ use crate::value::Attrs;
 #[rustfmt::skip]
 pub static FUNCTIONS: &[&[Entry]] = &[
     cmd::FUNCTIONS,
+    group::FUNCTIONS,
     test::FUNCTIONS,
+    user::FUNCTIONS,
 ];
 
 /// All state functions.

@@ -1,7 +1,7 @@
 //! A user of `/etc/passwd`: its number, group, shell, memberships, and what `/etc/shadow` and the subordinate ids hold of it.
 //!
 //! Attributes: `name uid gid group home shell fullname roomnumber workphone homephone other groups password lastchanged mindays maxdays
-//! warndays inactdays expire system unique home_exists`; numbers of shadow are -1 where the field is empty. For restoring only: `files`.
+//! warndays inactdays expire system unique own_group home_exists`; numbers of shadow are -1 where the field is empty. For restoring only: `files`.
 //! The home directory itself is a file object of its own; only `useradd -m` fills it from `/etc/skel`.
 
 use super::accounts::{self, GROUP, GSHADOW, PASSWD, SHADOW, SUBGID, SUBUID, Table};
@@ -48,10 +48,16 @@ impl User {
         let groups = to.get("groups").map(list).unwrap_or_default();
         option("-G", Some(groups.join(",")).filter(|g| !g.is_empty()));
         let group = text("gid").or_else(|| text("group"));
-        // Its own group is made with it, so that both get one number, as useradd alone would do it.
-        let own = group.as_deref() == Some(self.name.as_str()) && Table::load(sys, GROUP)?.fields(&self.name).is_none();
+        // A group of its own that is made for it gets the same number, as useradd alone would do it.
+        let own = Table::load(sys, GROUP)?.fields(&self.name);
+        if let (Some(own), true, false) = (&own, to.get("own_group").is_some_and(Value::truthy), to.contains_key("uid"))
+            && let Some(number) = own.get(2).filter(|gid| gid.as_str() != "0")
+            && Table::load(sys, PASSWD)?.count(2, number) == 0
+        {
+            argv.extend(["-u".to_owned(), number.clone()]);
+        }
         match group {
-            _ if own => argv.push("-U".into()),
+            Some(group) if group == self.name && own.is_none() => argv.push("-U".into()),
             Some(group) => argv.extend(["-g".into(), group]),
             None => argv.push("-N".into()),
         }
@@ -171,9 +177,11 @@ impl Object for User {
         put("name", self.name.as_str().into());
         put("uid", Value::Int(uid));
         put("gid", Value::Int(gid));
-        put("group", u32::try_from(gid).map_or_else(|_| gid_text.clone(), |gid| sys.group_name(gid)).into());
         put("system", Value::Bool(uid < 1000));
         put("unique", Value::Bool(passwd.count(2, &uid_text) < 2));
+        let group = u32::try_from(gid).map_or_else(|_| gid_text.clone(), |gid| sys.group_name(gid));
+        put("own_group", Value::Bool(group == self.name && passwd.count(3, &gid_text) < 2));
+        put("group", group.into());
         put("home_exists", Value::Bool(sys.stat(&sys.resolve(&home))?.is_some_and(|s| s.kind == FileKind::Directory)));
         put("home", home.into());
         put("shell", shell.into());
