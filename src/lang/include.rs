@@ -6,8 +6,9 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::high::{High, Include, Origins, Sls};
-use super::{Compiler, Session, glob};
+use super::{Compiler, Session, Side, glob};
 use crate::diagnostic::{Code, Diagnostic, Span, nearest};
+use crate::value::Map;
 
 /// How many includes may lead from one to the next.
 const MAX_DEPTH: usize = 200;
@@ -73,7 +74,7 @@ impl Gather<'_> {
             let error = self.not_there(name, env, from);
             return self.errors.push(error);
         };
-        let rendered = self.compiler.render(self.session, &file, &path, env, name);
+        let rendered = self.compiler.render(self.session, Side::States, &file, &path, env, name, &Map::new());
         self.seen.insert((env.to_owned(), name.to_owned()));
         let rendered = match rendered {
             Ok(rendered) => rendered,

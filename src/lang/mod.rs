@@ -15,33 +15,23 @@ mod include;
 pub mod low;
 mod lower;
 pub mod order;
+mod pillar;
 mod renderer;
 pub mod requisite;
 pub mod root;
+mod top;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indexmap::IndexMap;
 
+use crate::agent::protocol::{Answer, Call};
 use crate::diagnostic::{Diagnostic, Result};
 use crate::plan;
 use crate::value::{Map, Value};
 use low::Chunk;
 use root::Roots;
-
-/// A call of an execution function that only the host can answer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HostCall {
-    /// `cmd.run`.
-    pub function: String,
-    pub args: Vec<Value>,
-    /// A mapping.
-    pub kwargs: Value,
-}
-
-/// What hosts answered: a value, or why there is none.
-pub type Answers = HashMap<HostCall, std::result::Result<Value, String>>;
 
 /// Says whether a target expression means the host. `form` is Salt's word: `compound`, `glob`, `grain`, `pillar`, `nodegroup` …
 pub trait Matcher: Send + Sync {
@@ -54,7 +44,8 @@ pub struct HostInput<'a> {
     pub grains: &'a Map,
     /// Laid over the compiled pillar, as `--pillar` asks.
     pub pillar_override: Option<&'a Map>,
-    pub answers: &'a Answers,
+    /// What the host answered to calls in templates that were `missing` before.
+    pub answers: &'a [(Call, Answer)],
     pub matcher: &'a dyn Matcher,
 }
 
@@ -77,7 +68,7 @@ pub struct Compiled {
     /// Contents that lows name, by hash.
     pub blobs: HashMap<plan::Hash, Arc<[u8]>>,
     /// Ask the host these and compile again with the answers; until then the rest is empty.
-    pub missing: Vec<HostCall>,
+    pub missing: Vec<Call>,
 }
 
 /// How files are rendered and merged: Salt master options.
@@ -97,9 +88,32 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// A master option that is a text.
+    fn text(&self, key: &str) -> Option<&str> {
+        self.master.get(key)?.as_str()
+    }
+
+    fn list(&self, key: &str) -> &[Value] {
+        self.master.get(key).and_then(Value::as_list).unwrap_or_default()
+    }
+
+    fn truthy(&self, key: &str) -> bool {
+        self.master.get(key).is_some_and(Value::truthy)
+    }
+}
+
+/// States and pillar have roots of their own; a template of one does not see the files of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    States,
+    Pillar,
+}
+
 /// Compiles one tree for many hosts.
 pub struct Compiler {
     roots: Arc<Roots>,
+    pillar_roots: Arc<Roots>,
     options: Options,
     files: renderer::Files,
 }
@@ -108,12 +122,19 @@ pub struct Compiler {
 pub(crate) struct Session<'a> {
     pub host: &'a HostInput<'a>,
     pub pillar: Map,
-    pub missing: Mutex<Vec<HostCall>>,
+    pub missing: Mutex<Vec<Call>>,
 }
 
 impl Compiler {
-    pub fn new(roots: Roots, options: Options) -> Compiler {
-        Compiler { roots: Arc::new(roots), options, files: renderer::Files::default() }
+    pub fn new(roots: Roots, pillar_roots: Roots, options: Options) -> Compiler {
+        Compiler { roots: Arc::new(roots), pillar_roots: Arc::new(pillar_roots), options, files: renderer::Files::default() }
+    }
+
+    fn roots_of(&self, side: Side) -> &Arc<Roots> {
+        match side {
+            Side::States => &self.roots,
+            Side::Pillar => &self.pillar_roots,
+        }
     }
 
     /// Everything the engine needs for one host.
@@ -137,14 +158,16 @@ impl Compiler {
     }
 
     fn session<'a>(&self, host: &'a HostInput<'a>) -> std::result::Result<Session<'a>, Vec<Diagnostic>> {
-        Ok(Session { host, pillar: host.pillar_override.cloned().unwrap_or_default(), missing: Mutex::new(Vec::new()) })
+        let mut session = Session { host, pillar: Map::new(), missing: Mutex::new(Vec::new()) };
+        session.pillar = self.pillar(&session)?;
+        Ok(session)
     }
 
     /// The SLS of each environment.
-    fn matches(&self, _session: &Session, what: &What) -> std::result::Result<IndexMap<String, Vec<String>>, Vec<Diagnostic>> {
+    fn matches(&self, session: &Session, what: &What) -> std::result::Result<IndexMap<String, Vec<String>>, Vec<Diagnostic>> {
         match what {
             What::Sls(names) => Ok([(self.options.saltenv.clone(), names.clone())].into_iter().collect()),
-            What::Highstate => Err(vec![Diagnostic::new(crate::diagnostic::Code::Compile, "top files are not read yet")]),
+            What::Highstate => self.highstate(session),
         }
     }
 
@@ -163,9 +186,19 @@ impl Compiler {
 }
 
 impl Compiler {
-    /// A file as data, rendered for this host.
-    fn render(&self, session: &Session, file: &Arc<root::File>, path: &str, env: &str, sls: &str) -> Result<renderer::Rendered> {
-        let _ = (session, path, env, sls);
+    /// A file as data, rendered for this host. `extra` are names the template sees besides.
+    #[allow(clippy::too_many_arguments)]
+    fn render(
+        &self,
+        session: &Session,
+        side: Side,
+        file: &Arc<root::File>,
+        path: &str,
+        env: &str,
+        sls: &str,
+        extra: &Map,
+    ) -> Result<renderer::Rendered> {
+        let _ = (session, side, path, env, sls, extra);
         self.files.render(file, &self.options.renderer, &|text| Ok(renderer::Text { text: text.to_owned(), lines: Vec::new() }))
     }
 }

@@ -1,7 +1,6 @@
 //! The language as a whole, on trees in memory. The answers are what Salt 3008.5 gave for the same trees.
 
 use super::*;
-use crate::diagnostic::Diagnostic;
 use root::{Memory, Mount};
 
 struct Everything;
@@ -14,12 +13,12 @@ impl Matcher for Everything {
 
 pub(super) fn compiler(files: &[(&str, &str)]) -> Compiler {
     let tree = Memory(files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect());
-    Compiler::new(Roots::base(vec![Mount { name: String::new(), tree: Arc::new(tree) }]), Options::default())
+    Compiler::new(Roots::base(vec![Mount { name: String::new(), tree: Arc::new(tree) }]), Roots::new(), Options::default())
 }
 
 pub(super) fn compile(compiler: &Compiler, sls: &[&str]) -> std::result::Result<Compiled, Vec<Diagnostic>> {
-    let (grains, answers) = (Map::new(), Answers::new());
-    let host = HostInput { id: "h1", grains: &grains, pillar_override: None, answers: &answers, matcher: &Everything };
+    let grains = Map::new();
+    let host = HostInput { id: "h1", grains: &grains, pillar_override: None, answers: &[], matcher: &Everything };
     compiler.compile(&host, &What::Sls(sls.iter().map(|s| (*s).to_owned()).collect()))
 }
 

@@ -1,0 +1,303 @@
+//! Top files: which SLS a host gets in which environment. States and pillar have one each, nearly alike.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::renderer::{Origin, Rendered};
+use super::root::{File, Roots};
+use super::{Compiler, Session, Side, glob};
+use crate::diagnostic::{Code, Diagnostic, Span};
+use crate::value::{Map, Value};
+use crate::yaml::{Data, Node, Place};
+
+/// What an environment's top files say: targets, with the SLS and match options of each.
+pub type Targets = IndexMap<String, Target>;
+
+/// One target.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub items: Vec<Value>,
+    pub span: Span,
+}
+
+impl Target {
+    /// How the expression is meant: the last `match` option says it.
+    fn form(&self) -> &str {
+        self.items.iter().filter_map(|item| item.as_map()?.get("match")?.as_str()).next_back().unwrap_or("compound")
+    }
+
+    fn options(&self, key: &str) -> impl Iterator<Item = &Value> {
+        self.items.iter().filter_map(move |item| item.as_map()?.get(key))
+    }
+}
+
+/// The top files of each environment: `top.sls` and what it includes.
+pub struct Tops(IndexMap<String, Vec<IndexMap<String, Targets>>>);
+
+impl Compiler {
+    /// The SLS of a highstate by environment.
+    pub(super) fn highstate(&self, session: &Session) -> Result<IndexMap<String, Vec<String>>, Vec<Diagnostic>> {
+        let mut errors = Vec::new();
+        let tops = self.tops(session, Side::States, &mut errors);
+        if errors.is_empty() && tops.0.values().all(Vec::is_empty) {
+            let name = self.top_name();
+            errors.push(
+                Diagnostic::new(Code::Compile, format!("there is no {name} in the file roots"))
+                    .hint(format!("write one (`base:`, below it `'*':`, below that the names of SLS), or name the SLS with --sls")),
+            );
+        }
+        let merged = match self.options.text("top_file_merging_strategy").unwrap_or("merge") {
+            "merge" => merge(tops),
+            "merge_all" => merge_all(tops),
+            "same" => same(tops, self.options.text("default_top").unwrap_or("base")),
+            other => {
+                let error = Diagnostic::new(Code::Settings, format!("top_file_merging_strategy is {other:?}"));
+                errors.push(error.hint("it is merge, merge_all or same"));
+                IndexMap::new()
+            }
+        };
+        let mut out: IndexMap<String, Vec<String>> = IndexMap::new();
+        for (env, targets) in &merged {
+            for (expression, target) in targets {
+                match session.host.matcher.matches(expression, target.form(), &session.pillar) {
+                    Ok(true) => {}
+                    Ok(false) => continue,
+                    Err(error) => {
+                        errors.push(error.or_at(target.span.clone()));
+                        continue;
+                    }
+                }
+                out.entry(env.clone()).or_default();
+                for item in &target.items {
+                    match item {
+                        Value::Str(sls) => out.entry(env.clone()).or_default().push(sls.clone()),
+                        // An SLS of another environment.
+                        Value::Map(map) => {
+                            if let Some((Value::Str(other), Value::Str(sls))) = map.0.last()
+                                && self.roots.has(other)
+                            {
+                                out.entry(other.clone()).or_default().push(sls.clone());
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        if errors.is_empty() { Ok(out) } else { Err(errors) }
+    }
+
+    /// The SLS of a host's pillar by environment, and those that may be missing.
+    pub(super) fn pillar_matches(
+        &self,
+        session: &Session,
+        errors: &mut Vec<Diagnostic>,
+    ) -> (IndexMap<String, Vec<String>>, HashSet<(String, String)>) {
+        let tops = self.tops(session, Side::Pillar, errors);
+        let mut merged: IndexMap<String, Targets> = IndexMap::new();
+        for (env, targets) in tops.0.into_values().flatten().flatten() {
+            merged.entry(env).or_default().extend(targets);
+        }
+        let mut out: IndexMap<String, Vec<String>> = IndexMap::new();
+        let mut optional = HashSet::new();
+        for (env, mut targets) in merged {
+            let order = |target: &Target| {
+                let order = target.options("order").last();
+                order.and_then(|order| order.as_int().or_else(|| order.as_str()?.parse().ok())).unwrap_or(0)
+            };
+            targets.sort_by_cached_key(|_, target| order(target));
+            for (expression, target) in &targets {
+                if target.options("ignore_missing").any(Value::truthy) {
+                    optional.extend(target.items.iter().filter_map(Value::as_str).map(|sls| (env.clone(), sls.to_owned())));
+                }
+                match session.host.matcher.matches(expression, target.form(), &session.pillar) {
+                    Ok(true) => {
+                        let list = out.entry(env.clone()).or_default();
+                        for sls in target.items.iter().filter_map(Value::as_str) {
+                            if !list.iter().any(|there| there == sls) {
+                                list.push(sls.to_owned());
+                            }
+                        }
+                    }
+                    Ok(false) => {}
+                    Err(error) => errors.push(error.or_at(target.span.clone())),
+                }
+            }
+        }
+        (out, optional)
+    }
+
+    fn top_name(&self) -> &str {
+        self.options.text("state_top").unwrap_or("top.sls").trim_start_matches("salt://")
+    }
+
+    fn tops(&self, session: &Session, side: Side, errors: &mut Vec<Diagnostic>) -> Tops {
+        let roots: &Roots = self.roots_of(side);
+        let mut out = IndexMap::new();
+        // `base` speaks first, unless `env_order` says who does; then it also says who speaks at all.
+        let order: Vec<&str> = self.options.list("env_order").iter().filter_map(Value::as_str).collect();
+        let mut envs: Vec<&str> =
+            if order.is_empty() { roots.names().collect() } else { order.into_iter().filter(|env| roots.has(env)).collect() };
+        if self.options.list("env_order").is_empty() {
+            envs.sort_by_key(|env| *env != "base");
+        }
+        for env in envs {
+            let mut list = Vec::new();
+            let mut done = HashSet::new();
+            let mut includes = Vec::new();
+            match roots.read(env, self.top_name()) {
+                Ok(Some(file)) => list.extend(self.top(session, side, env, self.top_name(), &file, &mut includes, errors)),
+                Ok(None) => {}
+                Err(error) => errors.push(*error),
+            }
+            // Salt looks only at the includes of the first file.
+            for (include, span) in std::mem::take(&mut includes) {
+                for sls in self.top_includes(side, env, &include) {
+                    if !done.insert(sls.clone()) {
+                        continue;
+                    }
+                    match roots.find_sls(env, &sls) {
+                        Ok(Some((path, file))) => list.extend(self.top(session, side, env, &path, &file, &mut Vec::new(), errors)),
+                        Ok(None) => errors.push(
+                            Diagnostic::new(Code::Compile, format!("there is no SLS {sls} that a top file includes")).at(span.clone()),
+                        ),
+                        Err(error) => errors.push(error.or_at(span.clone())),
+                    }
+                }
+            }
+            out.insert(env.to_owned(), list);
+        }
+        Tops(out)
+    }
+
+    fn top_includes(&self, side: Side, env: &str, include: &str) -> Vec<String> {
+        if side == Side::Pillar || !glob::is_pattern(include) {
+            return vec![include.to_owned()];
+        }
+        let all = self.roots_of(side).sls(env).unwrap_or_default();
+        all.iter().filter(|sls| glob::matches(include, sls)).cloned().collect()
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn top(
+        &self,
+        session: &Session,
+        side: Side,
+        env: &str,
+        path: &str,
+        file: &Arc<File>,
+        includes: &mut Vec<(String, Span)>,
+        errors: &mut Vec<Diagnostic>,
+    ) -> Option<IndexMap<String, Targets>> {
+        match self.render(session, side, file, path, env, "", &Map::new()) {
+            Ok(rendered) => Some(read(&rendered, includes, errors)),
+            Err(error) => {
+                errors.push(*error);
+                None
+            }
+        }
+    }
+}
+
+fn read(rendered: &Rendered, includes: &mut Vec<(String, Span)>, errors: &mut Vec<Diagnostic>) -> IndexMap<String, Targets> {
+    let origin = &rendered.origin;
+    let mut out = IndexMap::new();
+    let mut refuse = |place: Place, summary: String, hint: &str| errors.push(refused(origin, place, summary).hint(hint));
+    let envs = match &rendered.node.data {
+        Data::Map(envs) => envs,
+        Data::Scalar(Value::Null) => return out,
+        _ => {
+            refuse(rendered.node.place, "a top file is a mapping of environments".into(), "it begins with `base:`");
+            return out;
+        }
+    };
+    for (env, (place, targets)) in envs {
+        let Some(env) = env.as_str().filter(|env| !env.is_empty()) else {
+            refuse(*place, format!("the environment {} of the top file is no name", env.to_text()), "it is usually `base`");
+            continue;
+        };
+        if env == "include" {
+            if let Data::List(items) = &targets.data {
+                includes.extend(items.iter().filter_map(|item| Some((item.to_value().as_str()?.to_owned(), origin.span(item.place)))));
+            }
+            continue;
+        }
+        let Data::Map(entries) = &targets.data else {
+            refuse(
+                targets.place,
+                format!("the environment {env} of the top file is not a mapping of targets"),
+                "a target is a line such as `'*':`",
+            );
+            continue;
+        };
+        let mut read: Targets = IndexMap::new();
+        for (expression, (place, items)) in entries {
+            let items = match &items.data {
+                Data::List(items) => items.iter().map(Node::to_value).collect(),
+                Data::Scalar(Value::Str(one)) => vec![Value::str(one.clone())],
+                _ => {
+                    refuse(
+                        *place,
+                        format!("the target {} of the top file has no list of SLS", expression.to_text()),
+                        "put `- ` before each SLS",
+                    );
+                    continue;
+                }
+            };
+            read.insert(expression.to_text(), Target { items, span: origin.span(*place) });
+        }
+        out.insert(env.to_owned(), read);
+    }
+    out
+}
+
+fn refused(origin: &Origin, place: Place, summary: String) -> Diagnostic {
+    origin.excerpt(Diagnostic::new(Code::Compile, summary).at(origin.span(place)), place)
+}
+
+/// `base` decides for every environment it names; other top files only for their own, where `base` does not.
+fn merge(mut tops: Tops) -> IndexMap<String, Targets> {
+    let mut out: IndexMap<String, Targets> = IndexMap::new();
+    for (env, targets) in tops.0.shift_remove("base").into_iter().flatten().flatten() {
+        out.entry(env).or_default().extend(targets);
+    }
+    let by_base: HashSet<String> = out.keys().cloned().collect();
+    for (own, files) in tops.0 {
+        for (env, targets) in files.into_iter().flatten() {
+            if env == own && !by_base.contains(&env) {
+                out.entry(env).or_default().extend(targets);
+            }
+        }
+    }
+    out
+}
+
+/// Each environment decides for itself; one without a top file by that of `default`.
+fn same(tops: Tops, default: &str) -> IndexMap<String, Targets> {
+    let mut out: IndexMap<String, Targets> = IndexMap::new();
+    for (own, files) in &tops.0 {
+        let empty = files.iter().all(IndexMap::is_empty);
+        let files = if empty { tops.0.get(default).unwrap_or(files) } else { files };
+        for (env, targets) in files.iter().flatten().filter(|(env, _)| *env == own) {
+            out.entry(env.clone()).or_default().extend(targets.clone());
+        }
+    }
+    out
+}
+
+/// All top files together; a target that stands in several gets the SLS of each.
+fn merge_all(tops: Tops) -> IndexMap<String, Targets> {
+    let mut out: IndexMap<String, Targets> = IndexMap::new();
+    for (env, targets) in tops.0.into_values().flatten().flatten() {
+        let merged = out.entry(env).or_default();
+        for (expression, target) in targets {
+            match merged.get_mut(&expression) {
+                None => drop(merged.insert(expression, target)),
+                Some(there) => there.items.extend(target.items.into_iter().filter(|item| !there.items.contains(item)).collect::<Vec<_>>()),
+            }
+        }
+    }
+    out
+}
