@@ -3,4 +3,9 @@
 //! Upper layers know of it only the `protocol`.
 
 pub mod grains;
+pub mod history;
+pub mod lock;
 pub mod protocol;
+pub mod revert;
+pub mod serve;
+pub mod wire;

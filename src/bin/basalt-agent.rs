@@ -1,1 +1,54 @@
-fn main() {}
+//! The host side of basalt: serves one controller over standard input and output, then ends. Nothing of it stays on the host but the
+//! journal of its runs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use basalt::agent::{serve, wire};
+
+const HELP: &str = "basalt-agent [serve] [--root DIR]   serve a controller over standard input and output
+basalt-agent --version | --probe    say the version | do nothing (can programs run here?)";
+
+fn main() -> ExitCode {
+    let mut root = PathBuf::from("/");
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "serve" => {}
+            "--root" => match args.next() {
+                Some(dir) => root = dir.into(),
+                None => return wrong("--root needs a directory"),
+            },
+            "--version" => {
+                println!("basalt-agent {}", env!("CARGO_PKG_VERSION"));
+                return ExitCode::SUCCESS;
+            }
+            "--probe" => return ExitCode::SUCCESS,
+            "--help" | "-h" => {
+                println!("{HELP}");
+                return ExitCode::SUCCESS;
+            }
+            _ => return wrong(&format!("unknown argument {arg}")),
+        }
+    }
+    // A session that is cut must not take a run down in the middle of a state. (A closed pipe is ignored by Rust itself.)
+    // SAFETY: no handler is given.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+    let root = match root.canonicalize() {
+        Ok(root) if root.is_dir() => root,
+        Ok(root) => return wrong(&format!("{} is no directory", root.display())),
+        Err(e) => return wrong(&format!("cannot use {} as the root: {e}", root.display())),
+    };
+    let served = wire::standard_output()
+        .map_err(|e| basalt::diagnostic::Diagnostic::io("open standard output", &e).into())
+        .and_then(|output| serve::serve(&root, std::io::BufReader::new(std::io::stdin()), output));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => wrong(&error.summary),
+    }
+}
+
+fn wrong(why: &str) -> ExitCode {
+    eprintln!("basalt-agent: {why}");
+    ExitCode::FAILURE
+}

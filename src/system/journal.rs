@@ -26,12 +26,14 @@ pub enum Entry {
         generation: u64,
         at: u64,
     },
-    /// Before the first change of a key in this run; empty attributes: absent.
+    /// Before the first change of a key in this run; empty attributes: absent. `secret`: neither it nor what replaces it is ever shown.
     Before {
         key: Key,
         attrs: Attrs,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        secret: bool,
     },
-    /// What a change of a key reached.
+    /// What a change of a key reached; where it failed halfway, what was there then. A key without it was not touched by a run that ended.
     After {
         key: Key,
         attrs: Attrs,
@@ -188,6 +190,11 @@ impl System {
         self.run.borrow_mut().take();
         self.retain_runs();
         Ok(())
+    }
+
+    /// Leaves a run that cannot go on: its journal stays without an end, as if the agent had been killed.
+    pub fn abandon(&self) {
+        self.run.borrow_mut().take();
     }
 
     /// What must still happen, from this run or earlier ones.

@@ -84,6 +84,11 @@ impl System {
         move_tree(&self.kept(name), &self.path(path)).map_err(|e| Diagnostic::io(format!("bring {path} back"), &e).into())
     }
 
+    /// Contents that this run kept can be had again.
+    pub fn look_in_keep(&self, run: &str) {
+        self.contents().look_in(self.run_dir(run).join("keep"));
+    }
+
     fn current_keep(&self) -> Result<PathBuf> {
         Ok(self.run_dir(&self.run_id().ok_or_else(outside)?).join("keep"))
     }

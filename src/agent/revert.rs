@@ -1,0 +1,447 @@
+//! Takes runs back. What that changes is a plan like any other: shown, checked again, then carried out as a run with a journal of its
+//! own, so that it can be killed and done again like any run.
+//!
+//! For every key the earliest before-image over the runs taken back is what is wanted, whatever happened since: `object.set(now, before)`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use super::history::{self, changed};
+use super::protocol::{Applied, Body, RollbackRequest, RunRecord, RunState};
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::object::{self, Progress};
+use crate::plan::{Action, Change, Hash, HostPlan, Key, Kind, Outcome, RunHeader, Step, Tally, Verdict};
+use crate::system::journal::Journal;
+use crate::system::{Command, Entry, System};
+use crate::value::Attrs;
+
+/// A planned rollback.
+pub struct Rollback {
+    pub plan: HostPlan,
+    /// The runs it takes back, oldest first.
+    runs: Vec<String>,
+    /// One for each step of the plan.
+    turns: Vec<Turn>,
+    /// All keys that these runs may have touched: nothing half written is to stay beside them.
+    touched: BTreeSet<Key>,
+    /// Owed by the runs taken back, and not any more.
+    owed: Vec<String>,
+}
+
+enum Turn {
+    Restore(Restore),
+    Command(Command),
+}
+
+struct Restore {
+    key: Key,
+    before: Attrs,
+    now: Attrs,
+    secret: bool,
+    /// Why the run failed here, where it did: an error in taking it back is told together with it.
+    failed: Option<String>,
+}
+
+/// What the journals say of a key.
+struct Image {
+    before: Attrs,
+    reached: Option<Attrs>,
+    secret: bool,
+    failed: Option<String>,
+}
+
+/// What taking runs back would change.
+pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
+    let journals = choose(sys, request)?;
+    let runs: Vec<String> = journals.iter().map(|(id, _)| id.clone()).collect();
+    runs.iter().for_each(|run| sys.look_in_keep(run));
+    let (images, touched) = images(&journals);
+    let mut restores = Vec::new();
+    let mut unchanged = 0;
+    for (key, image) in images {
+        let now = object::of(&key)?.read(sys)?;
+        if now == image.before {
+            unchanged += 1;
+        } else {
+            restores.push((rank(&key, &now, &image.before), key, image, now));
+        }
+    }
+    restores.sort_by(|a, b| a.0.cmp(&b.0));
+
+    let mut steps = Vec::new();
+    let mut turns = Vec::new();
+    let mut notices = Vec::new();
+    let named = runs.join(", ");
+    for (run, journal) in journals.iter().rev() {
+        for entry in journal.entries.iter().rev() {
+            match entry {
+                Entry::Ran { shown, undo: Some(undo), .. } => {
+                    steps.push(command_step(steps.len(), run, undo, format!("takes back `{shown}` of run {run}")));
+                    turns.push(Turn::Command(undo.clone()));
+                }
+                Entry::Ran { shown, one_way: Some(why), .. } => {
+                    notices.push(format!("`{shown}` of run {run} cannot be taken back: {why}"));
+                }
+                _ => {}
+            }
+        }
+    }
+    let something = !restores.is_empty() || !steps.is_empty();
+    for (_, key, image, now) in restores {
+        steps.push(restore_step(sys, steps.len(), &named, &key, &image, &now)?);
+        turns.push(Turn::Restore(Restore { key, before: image.before, now, secret: image.secret, failed: image.failed }));
+    }
+    if something {
+        for (run, command, shown) in again(&journals) {
+            steps.push(Step {
+                command: Some(shown.to_owned()),
+                ..command_step(steps.len(), run, command, "what it makes effective has changed back".into())
+            });
+            turns.push(Turn::Command(command.clone()));
+        }
+    }
+    let generation = sys.generation()?;
+    let fingerprint = fingerprint(&runs, generation, &steps, &turns)?;
+    let plan = HostPlan { steps, unchanged, fingerprint, generation, commands: Vec::new(), notices };
+    let owed = owed(&journals);
+    Ok(Rollback { plan, runs, turns, touched, owed })
+}
+
+/// Reads again everything the plan stands on.
+pub fn check(sys: &System, rollback: &Rollback) -> Result<()> {
+    let mut differ = Vec::new();
+    for turn in &rollback.turns {
+        if let Turn::Restore(restore) = turn
+            && object::of(&restore.key)?.read(sys)? != restore.now
+        {
+            differ.push(restore.key.to_string());
+        }
+    }
+    if sys.generation()? != rollback.plan.generation && sys.run_id().is_none() {
+        differ.push("another run has been here".into());
+    }
+    if differ.is_empty() {
+        return Ok(());
+    }
+    Err(Diagnostic::new(Code::Stale, "the host has changed since the plan was made").detail(differ.join("\n")).hint("plan again").into())
+}
+
+/// Carries a planned rollback out. What fails is told and does not keep the rest from being taken back.
+pub fn apply(sys: &System, rollback: Rollback, header: &RunHeader, tell: &mut dyn FnMut(Body)) -> Result<Applied> {
+    check(sys, &rollback)?;
+    let header = RunHeader { rolls_back: rollback.runs.clone(), ..header.clone() };
+    sys.begin(&header)?;
+    for key in rollback.touched.iter().filter(|key| key.kind == Kind::File) {
+        sys.sweep(&key.name)?;
+    }
+    let mut entries = Vec::new();
+    for turn in &rollback.turns {
+        if let Turn::Restore(Restore { key, before, now, secret, .. }) = turn {
+            object::of(key)?.keep(sys, now, before)?;
+            entries.push(Entry::Before { key: key.clone(), attrs: now.clone(), secret: *secret });
+        }
+    }
+    sys.journal(&entries)?;
+
+    let mut tally = Tally { ok: rollback.plan.unchanged, ..Tally::default() };
+    let mut stopped = None;
+    for (low, (turn, step)) in rollback.turns.iter().zip(&rollback.plan.steps).enumerate() {
+        if sys.cancelled() {
+            stopped = Some(format!("stopped after {low} of {} steps; the same rollback can be run again", rollback.turns.len()));
+            break;
+        }
+        tell(Body::Started { low });
+        let begun = Instant::now();
+        let done = match turn {
+            Turn::Restore(restore) => put_back(sys, restore, step, tell),
+            Turn::Command(command) => run(sys, command, tell),
+        };
+        if let Err(error) = &done
+            && error.code == Code::Interrupted
+        {
+            if !sys.cancelled() {
+                return Err(error.clone());
+            }
+            stopped = Some(error.summary.clone());
+            break;
+        }
+        let (result, changes, comment) = match done {
+            Ok(changes) if changes.is_empty() && matches!(turn, Turn::Restore(_)) => {
+                (Verdict::Ok, changes, "is as it was before the run".into())
+            }
+            Ok(changes) => (Verdict::Changed, changes, String::new()),
+            Err(error) => (Verdict::Failed, Vec::new(), said(&error)),
+        };
+        let outcome = Outcome { low, result, changes, duration_ms: begun.elapsed().as_millis() as u64, comment };
+        history::count(&mut tally, &outcome);
+        sys.journal(&[Entry::Outcome(outcome.clone())])?;
+        tell(Body::Done(outcome));
+    }
+    if stopped.is_none() && tally.failed == 0 {
+        let paid: Vec<Entry> = rollback.owed.iter().map(|what| Entry::Paid { what: what.clone() }).collect();
+        sys.journal(&paid)?;
+    }
+    sys.end(tally, stopped.clone())?;
+    Ok(Applied { tally, stopped, generation: sys.generation()? })
+}
+
+/// The runs to take back with their journals, oldest first: the one asked for, and later ones on the same keys where that is wanted.
+fn choose(sys: &System, request: &RollbackRequest) -> Result<Vec<(String, Journal)>> {
+    let records = history::runs(sys)?;
+    let wrong = |why: String| Diagnostic::new(Code::Failed, why);
+    let Some(index) = records.iter().position(|r| r.header.id == request.run) else {
+        return Err(wrong(format!("this host knows no run {}", request.run))
+            .hint("`basalt runs` lists those that can be taken back")
+            .into());
+    };
+    let (later, rest) = records.split_at(index);
+    let Some(asked) = rest.first() else { return Ok(Vec::new()) };
+    if let Some(by) = &asked.rolled_back_by {
+        return Err(wrong(format!("run {} has been taken back already, by run {by}", request.run)).into());
+    }
+    if let Some(running) = records.iter().find(|r| r.state == RunState::Running) {
+        return Err(Diagnostic::new(Code::Locked, format!("run {} by {} is still under way", running.header.id, running.header.who)).into());
+    }
+    let mut chosen = vec![(request.run.clone(), sys.read_journal(&request.run)?)];
+    let mut keys: BTreeSet<Key> = chosen.iter().flat_map(|(_, journal)| changed(journal)).collect();
+    let mut taken = BTreeSet::from([request.run.clone()]);
+    let mut conflicts: Vec<String> = Vec::new();
+    // From the older to the newer: a run that must come along can bring others, which are later still.
+    for record in later.iter().rev() {
+        if !counts(record, &taken, later) {
+            continue;
+        }
+        let journal = sys.read_journal(&record.header.id)?;
+        let common: Vec<String> = changed(&journal).iter().filter(|key| keys.contains(key)).map(Key::to_string).collect();
+        if common.is_empty() {
+            continue;
+        }
+        conflicts.push(format!("run {} by {}: {}", record.header.id, record.header.who, common.join(", ")));
+        keys.extend(changed(&journal));
+        taken.insert(record.header.id.clone());
+        chosen.push((record.header.id.clone(), journal));
+    }
+    if !conflicts.is_empty() && !request.with_later {
+        return Err(wrong(format!("later runs changed what run {} changed", request.run))
+            .detail(conflicts.join("\n"))
+            .hint("`--with-later` takes them back too")
+            .into());
+    }
+    Ok(chosen)
+}
+
+/// Whether a later run still stands in the way: not one that was taken back, nor the rollback that did it, nor an unfinished attempt
+/// at the same rollback.
+fn counts(record: &RunRecord, taken: &BTreeSet<String>, later: &[RunRecord]) -> bool {
+    let rolls_back = &record.header.rolls_back;
+    let is_later = |id: &String| later.iter().any(|r| r.header.id == *id);
+    let cancels = !rolls_back.is_empty() && rolls_back.iter().all(|id| taken.contains(id) || is_later(id));
+    record.rolled_back_by.is_none() && !cancels
+}
+
+/// The earliest before-image of each key the runs changed; and all keys they may have touched.
+fn images(journals: &[(String, Journal)]) -> (BTreeMap<Key, Image>, BTreeSet<Key>) {
+    let mut images: BTreeMap<Key, Image> = BTreeMap::new();
+    let mut touched = BTreeSet::new();
+    for (_, journal) in journals {
+        let changed: BTreeSet<Key> = changed(journal).into_iter().collect();
+        for entry in &journal.entries {
+            match entry {
+                Entry::Before { key, attrs, secret } => {
+                    touched.insert(key.clone());
+                    if changed.contains(key) {
+                        let image = Image { before: attrs.clone(), reached: None, secret: *secret, failed: None };
+                        images.entry(key.clone()).or_insert(image).secret |= secret;
+                    }
+                }
+                Entry::After { key, attrs } => {
+                    if let Some(image) = images.get_mut(key) {
+                        image.reached = Some(attrs.clone());
+                    }
+                }
+                Entry::Outcome(outcome) if outcome.result == Verdict::Failed => {
+                    for change in &outcome.changes {
+                        if let Some(image) = images.get_mut(&change.key) {
+                            image.failed = Some(outcome.comment.clone());
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    (images, touched)
+}
+
+/// The order of restoring, which is not always the reverse of what was done: what stands on something else goes before it and comes
+/// back after it. Services are stopped first and started last, users are there before the files they own and go after them, packages
+/// change before files (their scripts write some), files go from the leaves up and come from the root down.
+fn rank(key: &Key, now: &Attrs, before: &Attrs) -> (u8, usize, Key) {
+    let off = |attrs: &Attrs| !attrs.values().any(|v| v.as_bool() == Some(true));
+    let depth = key.name.matches('/').count();
+    let (phase, within) = match key.kind {
+        Kind::Service if off(before) => (0, 0),
+        Kind::Group if !before.is_empty() => (1, 0),
+        Kind::User if !before.is_empty() => (2, 0),
+        Kind::Packages => (3, 0),
+        Kind::File if before.is_empty() => (4, usize::MAX - depth),
+        Kind::File => (5, depth),
+        Kind::Crontab => (6, 0),
+        Kind::User => (7, 0),
+        Kind::Group => (8, 0),
+        Kind::Service => (9, usize::from(now.is_empty())),
+    };
+    (phase, within, key.clone())
+}
+
+/// Commands to run once more at the end, each once, in the order in which they first ran.
+fn again(journals: &[(String, Journal)]) -> Vec<(&str, &Command, &str)> {
+    let mut out: Vec<(&str, &Command, &str)> = Vec::new();
+    for (run, journal) in journals {
+        for entry in &journal.entries {
+            if let Entry::Ran { again: true, command, shown, .. } = entry
+                && !out.iter().any(|(_, known, _)| *known == command)
+            {
+                out.push((run, command, shown));
+            }
+        }
+    }
+    out
+}
+
+/// What these runs made necessary themselves (each also repeats what was owed when it began, behind its header).
+fn owed(journals: &[(String, Journal)]) -> Vec<String> {
+    let mut owed = Vec::new();
+    for (_, journal) in journals {
+        let own = journal.entries.iter().skip(1).skip_while(|entry| matches!(entry, Entry::Owed(_)));
+        owed.extend(own.filter_map(|entry| if let Entry::Owed(owed) = entry { Some(owed.what.clone()) } else { None }));
+    }
+    owed
+}
+
+fn command_step(low: usize, run: &str, command: &Command, reason: String) -> Step {
+    let shown = command.argv.join(" ");
+    Step {
+        low,
+        id: shown.clone(),
+        state: "rollback.command".into(),
+        name: shown.clone(),
+        sls: run.into(),
+        action: Action::Run,
+        reason,
+        changes: Vec::new(),
+        command: Some(shown),
+        one_way: None,
+        waits_for: Vec::new(),
+        fails: None,
+    }
+}
+
+fn restore_step(sys: &System, low: usize, runs: &str, key: &Key, image: &Image, now: &Attrs) -> Result<Step> {
+    let object = object::of(key)?;
+    let mut reason = format!("as it was before {runs}");
+    let since = image.reached.as_ref().map(|reached| drift(reached, now)).unwrap_or_default();
+    if !since.is_empty() {
+        reason.push_str(&format!("; changed since the run, and lost: {}", since.join(", ")));
+    }
+    let diff = match image.secret {
+        true => "content differs (secret)\n".into(),
+        false => object.describe(sys, now, &image.before),
+    };
+    let one_way = object.one_way(sys, now, &image.before);
+    let mut change = change(key, now, &image.before);
+    (change.diff, change.one_way) = (diff, one_way.clone());
+    Ok(Step {
+        low,
+        id: key.to_string(),
+        state: format!("rollback.{}", key.kind.name()),
+        name: key.name.clone(),
+        sls: runs.into(),
+        action: change.action,
+        reason,
+        changes: vec![change],
+        command: None,
+        one_way,
+        waits_for: Vec::new(),
+        fails: None,
+    })
+}
+
+/// The attributes that are not as the run left them.
+fn drift(reached: &Attrs, now: &Attrs) -> Vec<String> {
+    match (reached.is_empty(), now.is_empty()) {
+        (true, false) => vec!["it is there again".into()],
+        (false, true) => vec!["it is gone".into()],
+        _ => reached.iter().filter(|(name, value)| now.get(*name) != Some(value)).map(|(name, _)| name.clone()).collect(),
+    }
+}
+
+/// A change with the attributes that differ.
+fn change(key: &Key, from: &Attrs, to: &Attrs) -> Change {
+    let action = match (from.is_empty(), to.is_empty()) {
+        (true, _) => Action::Add,
+        (_, true) => Action::Remove,
+        _ => Action::Change,
+    };
+    let only = |these: &Attrs, other: &Attrs| {
+        these.iter().filter(|(k, v)| other.get(*k) != Some(v)).map(|(k, v)| (k.clone(), v.clone())).collect()
+    };
+    Change { key: key.clone(), action, before: only(from, to), after: only(to, from), diff: String::new(), one_way: None }
+}
+
+fn fingerprint(runs: &[String], generation: u64, steps: &[Step], turns: &[Turn]) -> Result<Hash> {
+    let images: Vec<(&Key, &Attrs, &Attrs)> =
+        turns.iter().filter_map(|turn| if let Turn::Restore(r) = turn { Some((&r.key, &r.now, &r.before)) } else { None }).collect();
+    let text = serde_json::to_vec(&(runs, generation, steps, images))
+        .map_err(|e| Diagnostic::new(Code::Internal, format!("a rollback's plan cannot be written down: {e}")))?;
+    Ok(Hash::of(&text))
+}
+
+/// Restores one object; an earlier step (a package's scripts) may have changed it since it was looked at.
+fn put_back(sys: &System, restore: &Restore, step: &Step, tell: &mut dyn FnMut(Body)) -> Result<Vec<Change>> {
+    let Restore { key, before, .. } = restore;
+    let object = object::of(key)?;
+    let both = |error: crate::diagnostic::Error| match (&restore.failed, error.code) {
+        (_, Code::Interrupted) => error,
+        (None, _) => Diagnostic { summary: format!("cannot take {key} back: {}", error.summary), ..*error }.into(),
+        (Some(first), _) => {
+            let summary = format!("cannot take {key} back: {}; the run itself had failed here: {first}", error.summary);
+            Diagnostic { summary, ..*error }.into()
+        }
+    };
+    let now = object.read(sys).map_err(both)?;
+    if now == *before {
+        return Ok(Vec::new());
+    }
+    let mut line = |text: &str| tell(Body::Line { text: text.to_owned(), error: false });
+    let reached = object.set(sys, &now, before, &mut Progress::new(&mut line)).map_err(both)?;
+    sys.journal(&[Entry::After { key: key.clone(), attrs: reached }])?;
+    let left = object.read(sys).map_err(both)?;
+    if left != *before {
+        let still = drift(before, &left).join(", ");
+        return Err(both(Diagnostic::new(Code::Failed, format!("it is still not as it was ({still})")).into()));
+    }
+    Ok(step.changes.clone())
+}
+
+fn run(sys: &System, command: &Command, tell: &mut dyn FnMut(Body)) -> Result<Vec<Change>> {
+    let shown = command.argv.join(" ");
+    sys.journal(&[Entry::Ran { shown: shown.clone(), command: command.clone(), again: true, undo: None, one_way: None }])?;
+    sys.mutating(&format!("run {shown}"))?;
+    let mut lines = super::serve::Lines::default();
+    let mut say = |text: String| tell(Body::Line { text, error: false });
+    let output = sys.run_streaming(command, &mut |piece| lines.add(piece, &mut say))?;
+    lines.rest(&mut say);
+    if output.success() {
+        return Ok(Vec::new());
+    }
+    let why = if output.timed_out { "it took too long".to_owned() } else { format!("it ended with {}", output.status) };
+    Err(Diagnostic::new(Code::Failed, format!("`{shown}` failed: {why}")).into())
+}
+
+fn said(error: &Diagnostic) -> String {
+    match error.detail.is_empty() {
+        true => error.summary.clone(),
+        false => format!("{}\n{}", error.summary, error.detail),
+    }
+}

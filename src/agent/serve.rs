@@ -1,0 +1,182 @@
+//! A session: says hello, then serves the controller's requests one after the other until the controller goes.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::lock::Lock;
+use super::protocol::{Applied, ApplyRequest, Body, CheckRequest, Hello, VERSION};
+use super::wire::{FromController, Wire, queue};
+use super::{grains, history, revert};
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::plan::HostPlan;
+use crate::system::{Command, HostExec, System};
+
+/// Serves standard input and output, or a test's pipes, for the host below `root`.
+pub fn serve(root: &Path, mut input: impl Read + Send + 'static, output: Box<dyn std::io::Write + Send>) -> Result<()> {
+    let kill = Arc::new(AtomicBool::new(false));
+    let sys = System::at(root, Box::new(HostExec::new(root, kill.clone())));
+    #[cfg(debug_assertions)]
+    if let Some(mutation) = std::env::var("BASALT_FAULT_KILL").ok().and_then(|n| n.parse().ok()) {
+        sys.kill_at(mutation);
+    }
+    let wire = Wire::new(output, sys.cancel_flag(), kill);
+    let (send, requests) = queue();
+    // The hello is on its way before anything is waited for: it costs no round trip.
+    let hello = Hello {
+        protocol: VERSION,
+        version: env!("CARGO_PKG_VERSION").into(),
+        grains: grains::collect(&sys),
+        generation: sys.generation().unwrap_or(0),
+        uid: rustix::process::geteuid().as_raw(),
+    };
+    wire.write_magic().map_err(|e| Diagnostic::io("greet the controller", &e))?;
+    wire.say(0, Body::Hello(hello));
+    sys.contents().fetch_from(Box::new(FromController(wire.clone())));
+    let listener = wire.clone();
+    std::thread::spawn(move || listener.listen(&mut input, send));
+    let heart = wire.clone();
+    std::thread::spawn(move || heart.beat());
+
+    let mut session = Session { sys, wire: wire.clone(), kept: None, lock: None };
+    while let Ok(request) = requests.recv() {
+        wire.begin(request.stream, matches!(request.body, Body::Exec { .. }));
+        let answer = session.answer(request.stream, request.body).unwrap_or_else(|error| Body::Failed(*error));
+        wire.say(request.stream, answer);
+        wire.end();
+    }
+    Ok(())
+}
+
+/// What a session remembers from one request to the next.
+struct Session {
+    sys: System,
+    wire: Arc<Wire>,
+    kept: Option<Kept>,
+    lock: Option<Lock>,
+}
+
+/// The plan that was shown last.
+enum Kept {
+    Rollback(revert::Rollback),
+}
+
+impl Kept {
+    fn plan(&self) -> &HostPlan {
+        match self {
+            Kept::Rollback(rollback) => &rollback.plan,
+        }
+    }
+}
+
+impl Session {
+    fn answer(&mut self, stream: u32, request: Body) -> Result<Body> {
+        match request {
+            Body::PlanRollback(request) => {
+                let rollback = revert::plan(&self.sys, &request)?;
+                let plan = rollback.plan.clone();
+                self.kept = Some(Kept::Rollback(rollback));
+                Ok(Body::Planned(plan))
+            }
+            Body::Check(request) => self.check(&request),
+            Body::Apply(request) => self.apply(stream, &request).map(Body::Applied),
+            Body::Runs => Ok(Body::History { runs: history::runs(&self.sys)? }),
+            Body::Exec { argv, shell, timeout_ms } => self.exec(stream, argv, shell, timeout_ms),
+            other => Err(Diagnostic::new(Code::Damaged, format!("the controller asked for what is no request: {}", name(&other))).into()),
+        }
+    }
+
+    fn check(&mut self, request: &CheckRequest) -> Result<Body> {
+        match &mut self.lock {
+            Some(lock) => lock.name(&request.run).map_err(|e| Diagnostic::io("name the lock's owner", &e))?,
+            None => self.lock = Some(Lock::take(&self.sys, &request.run, Duration::from_secs(request.lock_timeout))?),
+        }
+        let checked = match self.kept.as_ref().ok_or_else(no_plan)? {
+            Kept::Rollback(rollback) => revert::check(&self.sys, rollback),
+        };
+        if checked.is_err() {
+            self.lock = None;
+        }
+        checked.map(|()| Body::Checked)
+    }
+
+    fn apply(&mut self, stream: u32, request: &ApplyRequest) -> Result<Applied> {
+        if self.lock.is_none() {
+            return Err(Diagnostic::new(Code::Internal, "the host is not locked for this run").into());
+        }
+        // A plan is carried out once: what it stands on is gone afterwards.
+        let kept = self.kept.take().ok_or_else(no_plan)?;
+        if kept.plan().fingerprint != request.fingerprint {
+            return Err(Diagnostic::new(Code::Stale, "the plan to apply is not the one this host made last").hint("plan again").into());
+        }
+        let wire = self.wire.clone();
+        let mut tell = |body: Body| wire.say(stream, body);
+        let applied = match kept {
+            Kept::Rollback(rollback) => revert::apply(&self.sys, rollback, &request.run, &mut tell),
+        };
+        if applied.is_err() {
+            self.sys.abandon();
+        }
+        applied
+    }
+
+    fn exec(&mut self, stream: u32, argv: Vec<String>, shell: bool, timeout_ms: Option<u64>) -> Result<Body> {
+        let argv = if shell { vec!["/bin/sh".into(), "-c".into(), argv.join(" ")] } else { argv };
+        let command = Command { timeout: timeout_ms.map(Duration::from_millis), ..Command::new(argv) };
+        let mut lines = Lines::default();
+        let wire = &self.wire;
+        let output = self.sys.run_streaming(&command, &mut |piece| {
+            lines.add(piece, &mut |text| wire.say(stream, Body::Line { text, error: false }));
+        })?;
+        lines.rest(&mut |text| wire.say(stream, Body::Line { text, error: false }));
+        if output.timed_out {
+            let seconds = timeout_ms.unwrap_or_default() / 1000;
+            return Err(Diagnostic::new(Code::Interrupted, format!("the command did not end within {seconds} s and was ended")).into());
+        }
+        Ok(Body::Exited { status: output.status })
+    }
+}
+
+fn no_plan() -> Diagnostic {
+    Diagnostic::new(Code::Internal, "no plan has been made in this session")
+}
+
+/// The first word of what a message is, as it stands on the wire.
+fn name(body: &Body) -> String {
+    let text = serde_json::to_string(body).unwrap_or_default();
+    text.chars().filter(|c| !matches!(c, '{' | '"')).take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+/// Makes lines of pieces of output.
+#[derive(Default)]
+pub struct Lines {
+    partly: Vec<u8>,
+}
+
+impl Lines {
+    /// A line without an end is passed on when it is as long as this.
+    const LONG: usize = 64 << 10;
+
+    pub fn add(&mut self, piece: &[u8], line: &mut dyn FnMut(String)) {
+        for part in piece.split_inclusive(|b| *b == b'\n') {
+            self.partly.extend_from_slice(part);
+            if part.ends_with(b"\n") || self.partly.len() >= Lines::LONG {
+                self.pass(line);
+            }
+        }
+    }
+
+    /// What is left at the end.
+    pub fn rest(&mut self, line: &mut dyn FnMut(String)) {
+        if !self.partly.is_empty() {
+            self.pass(line);
+        }
+    }
+
+    fn pass(&mut self, line: &mut dyn FnMut(String)) {
+        let text = std::mem::take(&mut self.partly);
+        line(String::from_utf8_lossy(text.strip_suffix(b"\n").unwrap_or(&text)).into_owned());
+    }
+}

@@ -1,0 +1,272 @@
+//! The agent's end of the channel: one thread reads frames and sorts them, one keeps saying that the agent is there, and the worker
+//! answers. Everything that comes in is input: what makes no sense ends the session with an error and nothing else.
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::protocol::{Body, Frame, HEARTBEAT, MAGIC, Message, encode, read_frame, skip_to_magic};
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::plan::Hash;
+use crate::system::{Contents, Fetch};
+
+/// Requests that may wait while one is served.
+const QUEUE: usize = 16;
+/// Pieces of contents that may wait to be written down.
+const PIECES: usize = 16;
+/// What may stand before the controller's magic.
+const NOISE: usize = 1 << 16;
+/// A content of this size or more goes to the disk as it comes.
+const LARGE: u64 = 4 << 20;
+/// How long the controller may take for the next piece.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// What the threads share.
+pub struct Wire {
+    out: Mutex<Box<dyn Write + Send>>,
+    /// The stream of the request that is served now; 0: none.
+    current: AtomicU32,
+    /// Stop before the next state.
+    cancelled: Arc<AtomicBool>,
+    /// End the command that runs, now.
+    kill: Arc<AtomicBool>,
+    /// The controller has gone, or speaks nonsense.
+    gone: AtomicBool,
+    /// A command stops with the session where it is all that the session is for.
+    ends_with_session: AtomicBool,
+    /// Where contents go, while somebody waits for them.
+    arrivals: Mutex<Option<SyncSender<Arrival>>>,
+}
+
+/// What the controller sends when contents are asked for.
+enum Arrival {
+    Begin { hash: Hash, size: u64 },
+    Piece(Vec<u8>),
+    None { hash: Hash, reason: String },
+}
+
+impl Wire {
+    pub fn new(out: Box<dyn Write + Send>, cancelled: Arc<AtomicBool>, kill: Arc<AtomicBool>) -> Arc<Wire> {
+        Arc::new(Wire {
+            out: Mutex::new(out),
+            current: AtomicU32::new(0),
+            cancelled,
+            kill,
+            gone: AtomicBool::new(false),
+            ends_with_session: AtomicBool::new(false),
+            arrivals: Mutex::new(None),
+        })
+    }
+
+    /// Says something. Nobody may be there to hear it: a run goes on to its next state, and its journal tells the rest.
+    pub fn say(&self, stream: u32, body: Body) {
+        let message = Message { stream, body };
+        let frame = encode(&message).or_else(|e| {
+            encode(&Message { stream, body: Body::Failed(Diagnostic::new(Code::Failed, format!("the host's answer cannot be sent: {e}"))) })
+        });
+        if let Ok(frame) = frame {
+            let mut out = locked(&self.out);
+            let _ = out.write_all(&frame).and_then(|()| out.flush());
+        }
+    }
+
+    pub fn write_magic(&self) -> std::io::Result<()> {
+        let mut out = locked(&self.out);
+        out.write_all(MAGIC).and_then(|()| out.flush())
+    }
+
+    /// A request is being served from now on; a command alone (`ends_with_session`) is not worth finishing for nobody.
+    pub fn begin(&self, stream: u32, ends_with_session: bool) {
+        self.ends_with_session.store(ends_with_session, Ordering::SeqCst);
+        self.current.store(stream, Ordering::SeqCst);
+        let gone = self.gone.load(Ordering::SeqCst);
+        self.cancelled.store(gone, Ordering::SeqCst);
+        self.kill.store(gone && ends_with_session, Ordering::SeqCst);
+    }
+
+    pub fn end(&self) {
+        self.current.store(0, Ordering::SeqCst);
+    }
+
+    /// Reads from the controller until there is nothing more, and gives requests on to the worker.
+    pub fn listen(&self, input: &mut impl Read, requests: SyncSender<Message>) {
+        let end = match skip_to_magic(input, NOISE) {
+            Ok((_, true)) => self.sort(input, &requests),
+            // Nobody there, or something that is no controller: nothing to say to it.
+            _ => Ok(()),
+        };
+        if let Err(error) = end {
+            self.say(0, Body::Failed(*error));
+        }
+        self.gone.store(true, Ordering::SeqCst);
+        self.cancelled.store(true, Ordering::SeqCst);
+        if self.ends_with_session.load(Ordering::SeqCst) {
+            self.kill.store(true, Ordering::SeqCst);
+        }
+        locked(&self.arrivals).take();
+    }
+
+    fn sort(&self, input: &mut impl Read, requests: &SyncSender<Message>) -> Result<()> {
+        while let Some(frame) = read_frame(input)? {
+            let message = match frame {
+                Frame::Bytes(piece) => {
+                    self.arrived(Arrival::Piece(piece));
+                    continue;
+                }
+                Frame::Message(message) => message,
+            };
+            match message.body {
+                Body::Content { hash, size } => self.arrived(Arrival::Begin { hash, size }),
+                Body::NoContent { hash, reason } => self.arrived(Arrival::None { hash, reason }),
+                Body::Cancel => self.cancel(message.stream),
+                Body::Alive => {}
+                _ => match requests.try_send(message) {
+                    Ok(()) => {}
+                    Err(TrySendError::Full(message)) => {
+                        let why = Diagnostic::new(Code::Failed, "the host has too many requests waiting");
+                        self.say(message.stream, Body::Failed(why));
+                    }
+                    Err(TrySendError::Disconnected(_)) => return Ok(()),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Asked once, it stops at the next state; asked twice, what runs is ended too.
+    fn cancel(&self, stream: u32) {
+        if stream == self.current.load(Ordering::SeqCst) && stream != 0 {
+            let again = self.cancelled.swap(true, Ordering::SeqCst);
+            if again || self.ends_with_session.load(Ordering::SeqCst) {
+                self.kill.store(true, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Hands it to who waits. A content nobody has asked for is dropped.
+    fn arrived(&self, arrival: Arrival) {
+        let waiting = locked(&self.arrivals).clone();
+        if let Some(waiting) = waiting {
+            let _ = waiting.send(arrival);
+        }
+    }
+
+    /// Says now and then that a busy agent is still there.
+    pub fn beat(&self) {
+        loop {
+            std::thread::sleep(HEARTBEAT);
+            let stream = self.current.load(Ordering::SeqCst);
+            if stream != 0 {
+                self.say(stream, Body::Alive);
+            }
+        }
+    }
+}
+
+/// Asks the controller for contents.
+pub struct FromController(pub Arc<Wire>);
+
+impl Fetch for FromController {
+    fn fetch(&mut self, hashes: &[Hash], contents: &Contents) -> Result<()> {
+        let wire = &self.0;
+        if wire.gone.load(Ordering::SeqCst) {
+            return Err(lost());
+        }
+        let (send, receive) = sync_channel(PIECES);
+        *locked(&wire.arrivals) = Some(send);
+        wire.say(wire.current.load(Ordering::SeqCst), Body::Need { hashes: hashes.to_vec() });
+        let result = self.receive(hashes, contents, &receive);
+        locked(&wire.arrivals).take();
+        result
+    }
+}
+
+impl FromController {
+    fn receive(&self, hashes: &[Hash], contents: &Contents, arrivals: &Receiver<Arrival>) -> Result<()> {
+        let mut waiting: Vec<&Hash> = hashes.iter().collect();
+        let mut refused = None;
+        while !waiting.is_empty() {
+            match self.next(arrivals)? {
+                Arrival::Begin { hash, size } => {
+                    self.one(&hash, size, contents, arrivals)?;
+                    waiting.retain(|h| **h != hash);
+                }
+                Arrival::None { hash, reason } => {
+                    waiting.retain(|h| **h != hash);
+                    refused.get_or_insert((hash, reason));
+                }
+                Arrival::Piece(_) => return Err(damaged("bytes came that were not announced")),
+            }
+        }
+        match refused {
+            Some((hash, reason)) => {
+                Err(Diagnostic::new(Code::Failed, format!("the controller does not have the content {hash}")).detail(reason).into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// One announced content.
+    fn one(&self, hash: &Hash, size: u64, contents: &Contents, arrivals: &Receiver<Arrival>) -> Result<()> {
+        let mut left = size;
+        let mut spooled = if size >= LARGE { contents.spool().ok() } else { None };
+        let mut bytes = Vec::new();
+        while left > 0 {
+            let Arrival::Piece(piece) = self.next(arrivals)? else { return Err(damaged("a content ended before its end")) };
+            left = left.checked_sub(piece.len() as u64).ok_or_else(|| damaged("a content is longer than announced"))?;
+            match &mut spooled {
+                Some(spooled) => spooled.write(&piece)?,
+                None => bytes.extend_from_slice(&piece),
+            }
+        }
+        match spooled {
+            Some(spooled) => contents.spooled(spooled, hash),
+            None if Hash::of(&bytes) == *hash => {
+                contents.add(bytes);
+                Ok(())
+            }
+            None => Err(damaged(format!("a content is not what it was announced as ({hash})"))),
+        }
+    }
+
+    fn next(&self, arrivals: &Receiver<Arrival>) -> Result<Arrival> {
+        let begun = Instant::now();
+        loop {
+            match arrivals.recv_timeout(Duration::from_millis(100)) {
+                Ok(arrival) => return Ok(arrival),
+                Err(RecvTimeoutError::Disconnected) => return Err(lost()),
+                Err(RecvTimeoutError::Timeout) if self.0.cancelled.load(Ordering::SeqCst) => {
+                    return Err(Diagnostic::new(Code::Interrupted, "stopped while contents were under way").into());
+                }
+                Err(RecvTimeoutError::Timeout) if begun.elapsed() > PATIENCE => return Err(lost()),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+}
+
+fn lost() -> crate::diagnostic::Error {
+    Diagnostic::new(Code::Interrupted, "the controller went away while contents were under way").into()
+}
+
+fn damaged(why: impl std::fmt::Display) -> crate::diagnostic::Error {
+    Diagnostic::new(Code::Damaged, format!("the conversation with the controller broke: {why}")).into()
+}
+
+/// A thread that panicked while it held the lock has not left half a frame: frames are written whole.
+fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Standard output without the buffer and the lock of `std::io::stdout`.
+pub fn standard_output() -> std::io::Result<Box<dyn Write + Send>> {
+    Ok(Box::new(std::fs::File::from(std::io::stdout().as_fd().try_clone_to_owned()?)))
+}
+
+/// A queue for requests, as `listen` wants it.
+pub fn queue() -> (SyncSender<Message>, Receiver<Message>) {
+    sync_channel(QUEUE)
+}
