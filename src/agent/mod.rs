@@ -2,10 +2,19 @@
 //!
 //! Upper layers know of it only the `protocol`.
 
+pub mod condition;
+pub mod diff;
 pub mod grains;
 pub mod history;
 pub mod lock;
+pub mod planner;
+mod probe;
+pub mod projection;
 pub mod protocol;
+pub mod requisite;
 pub mod revert;
 pub mod serve;
 pub mod wire;
+
+#[cfg(test)]
+mod tests;

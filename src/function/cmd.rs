@@ -106,41 +106,40 @@ fn any_script(low: &Low, waits: bool) -> Result<Box<dyn Function>> {
 }
 
 fn command(args: &Args, line: &str, shown: &str, script: Option<Hash>, waits: bool) -> Result<Box<dyn Function>> {
-    let shell = args.str("shell")?.unwrap_or_else(|| "/bin/sh".to_owned());
-    let root = args.str("root")?;
-    let argv = |line: &str| -> Vec<String> {
-        let chroot = root.iter().flat_map(|root| ["chroot".to_owned(), root.clone()]);
-        chroot.chain([shell.clone(), "-c".to_owned(), line.to_owned()]).collect()
-    };
-    let mut needs = Vec::new();
-    let cwd = args.str("cwd")?.filter(|c| !c.is_empty());
-    needs.extend(cwd.iter().chain(&root).map(|dir| Key::new(Kind::File, dir.clone())));
-    let user = args.str("runas")?;
-    needs.extend(user.iter().map(|user| Key::new(Kind::User, user.clone())));
-    let umask = args.mode("umask")?.and_then(|m| u32::from_str_radix(&m, 8).ok());
-    let undo = args.str("undo")?;
-    let base = Command {
-        argv: argv(line),
-        env: environment(args)?,
-        cwd,
-        user,
-        group: args.str("group")?,
-        umask,
-        stdin: args.str("stdin")?.unwrap_or_default().into_bytes(),
-        timeout: args.int("timeout")?.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0).map(Duration::from_secs),
-    };
+    let command = shell(args, line)?;
+    let mut needs: Vec<Key> = command.cwd.iter().map(|dir| Key::new(Kind::File, dir.clone())).collect();
+    needs.extend(args.str("root")?.map(|dir| Key::new(Kind::File, dir)));
+    needs.extend(command.user.iter().map(|user| Key::new(Kind::User, user.clone())));
+    let undo = args.str("undo")?.map(|line| shell(args, &line)).transpose()?;
     let run = Run {
         success: exit_codes(args)?,
         one_way: undo.is_none().then(|| "a command".to_owned()),
-        undo: undo.map(|line| Command { argv: argv(&line), stdin: Vec::new(), ..base.clone() }),
+        undo,
         stateful: args.value("stateful").is_some_and(|v| *v == Value::Bool(true) || v.as_list().is_some_and(|l| !l.is_empty())),
         quiet: args.bool("hide_output", false)? || args.str("output_loglevel")?.as_deref() == Some("quiet"),
         background: args.bool("bg", false)?,
         timeout_is_fine: args.bool("ignore_timeout", false)?,
         script,
-        ..Run::new(base, shown)
+        ..Run::new(Command { stdin: args.str("stdin")?.unwrap_or_default().into_bytes(), ..command }, shown)
     };
     Ok(Box::new(Cmd { run, waits, needs }))
+}
+
+/// A line for the shell, run the way the state's arguments say (`cwd`, `root`, `runas`, `env`, `umask`, `timeout`, `shell`).
+/// Conditions of all states are run this way too.
+pub fn shell(args: &Args, line: &str) -> Result<Command> {
+    let shell = args.str("shell")?.unwrap_or_else(|| "/bin/sh".to_owned());
+    let chroot = args.str("root")?.into_iter().flat_map(|root| ["chroot".to_owned(), root]);
+    Ok(Command {
+        argv: chroot.chain([shell, "-c".to_owned(), line.to_owned()]).collect(),
+        env: environment(args)?,
+        cwd: args.str("cwd")?.filter(|c| !c.is_empty()),
+        user: args.str("runas")?,
+        group: args.str("group")?,
+        umask: args.mode("umask")?.and_then(|m| u32::from_str_radix(&m, 8).ok()),
+        stdin: Vec::new(),
+        timeout: args.int("timeout")?.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0).map(Duration::from_secs),
+    })
 }
 
 /// `env` in all its forms: a mapping, a list of mappings and of names that are to be empty.
@@ -171,7 +170,8 @@ fn environment(args: &Args) -> Result<Vec<(String, String)>> {
     Ok(env)
 }
 
-fn exit_codes(args: &Args) -> Result<Vec<i32>> {
+/// `success_retcodes`.
+pub fn exit_codes(args: &Args) -> Result<Vec<i32>> {
     let wrong = || args.error("argument success_retcodes is to be a list of whole numbers");
     let code = |v: &Value| v.to_text().trim().parse::<i32>().map_err(|_| wrong());
     match args.value("success_retcodes") {

@@ -1,0 +1,574 @@
+//! From lows to a plan: what each state wants, seen from what is there with every earlier change laid over it.
+//!
+//! A pass goes through the lows in order and touches nothing. Where it meets contents that only the controller has it goes on; they
+//! are fetched in one exchange and it passes again, with what it has read already. The runner decides steps that had to stay
+//! unknown with the same `Planner`, at their turn.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::condition::{self, Asker, Commands};
+use super::diff::{self, Mask};
+use super::projection::{Projection, Reads, View, differs, laid_over};
+use super::protocol::PlanRequest;
+use super::requisite::{self, Fate, Maybe, Status};
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::function::{self, Function, Run, Want};
+use crate::object;
+use crate::plan::{Action, Change, Hash, HostPlan, Key, Kind, Low, RequisiteKind, Step};
+use crate::system::{Entry, System};
+use crate::value::Attrs;
+
+/// A plan as the agent keeps it between `plan` and `apply`.
+pub struct Plan {
+    pub lows: Vec<Low>,
+    pub functions: Vec<Box<dyn Function>>,
+    pub turns: Vec<Turn>,
+    pub reads: Reads,
+    pub mask: Mask,
+    pub host: HostPlan,
+}
+
+/// What happens when a low's turn comes. A low that listens may have a second turn at the end.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    pub low: usize,
+    pub listens: bool,
+    /// What its requisites said when it was planned.
+    pub status: Status,
+    pub decision: Decision,
+    pub changes: Vec<Change>,
+}
+
+#[derive(Clone, Debug)]
+pub enum Decision {
+    /// It stays: as described already, or the comment says what keeps it.
+    Stay(String),
+    Do(Deed),
+    /// Known after these lows.
+    Unknown {
+        why: String,
+        waits_for: Vec<usize>,
+        keys: Vec<Key>,
+    },
+    /// It would fail.
+    Fail(String),
+    /// A requisite would fail.
+    Skip(String),
+    /// The test run that a `prereq` asked for: what it says stands in the low's fate.
+    Test,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, Default)]
+pub struct Deed {
+    pub changes: Vec<Planned>,
+    pub run: Option<Run>,
+    /// It reacts to this change of something it watches or listens to.
+    pub reaction: Option<String>,
+}
+
+/// One object's planned change.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub key: Key,
+    /// What will be there at its turn.
+    pub from: Attrs,
+    /// Only what is wanted; empty: absent.
+    pub to: Attrs,
+    pub one_way: Option<String>,
+}
+
+/// Plans `request` on a host. Nothing is changed there.
+pub fn plan(sys: &System, request: PlanRequest) -> Result<Plan> {
+    let functions = parse(&request.lows)?;
+    let mask = Mask::new(&request.secrets);
+    let commands = Commands::default();
+    let (owed, mut notices) = unfinished(sys)?;
+    let mut projection = Projection::new(sys);
+    let mut fetched: Vec<Hash> = Vec::new();
+    let (turns, reads) = loop {
+        let mut planner = Planner::new(&request.lows, &functions, projection, &commands, request.commands);
+        planner.owed.clone_from(&owed);
+        let turns = planner.pass(&mask)?;
+        let missing = planner.projection.take_missing();
+        if missing.is_empty() {
+            break (turns, planner.projection.reads());
+        }
+        if let Some(hash) = missing.iter().find(|hash| fetched.contains(hash)) {
+            return Err(Diagnostic::new(Code::Damaged, format!("the content {hash} was fetched and is not there")).into());
+        }
+        sys.contents().fetch(&missing)?;
+        fetched.extend(missing);
+        projection = planner.projection.again();
+    };
+    notices.extend(
+        owed.iter()
+            .filter(|(what, _)| !turns.iter().any(|t| pays(&request.lows, t, what)))
+            .map(|(what, since)| format!("{what} is still owed {since}, and no state of this plan does it")),
+    );
+    let steps: Vec<Step> = turns.iter().filter_map(|turn| step(&request.lows, turn, &turns, &mask)).collect();
+    let shown: BTreeSet<usize> = steps.iter().map(|step| step.low).collect();
+    let host = HostPlan {
+        unchanged: turns.iter().filter(|t| !t.listens && matches!(t.decision, Decision::Stay(_)) && !shown.contains(&t.low)).count(),
+        fingerprint: fingerprint(&request.lows, &steps, &turns, &reads, &commands.list())?,
+        steps,
+        generation: sys.generation()?,
+        commands: commands.list().into_iter().map(|(line, _)| mask.text(&line)).collect(),
+        notices,
+    };
+    Ok(Plan { lows: request.lows, functions, turns, reads, mask, host })
+}
+
+/// The functions of the lows; everything wrong with them in one error.
+fn parse(lows: &[Low]) -> Result<Vec<Box<dyn Function>>> {
+    let mut wrong = function::args::check(lows);
+    let mut functions = Vec::new();
+    if wrong.is_empty() {
+        for low in lows {
+            match function::find(&low.function()).map(|entry| (entry.parse)(low)) {
+                Some(Ok(function)) => functions.push(function),
+                Some(Err(e)) => wrong.push(*e),
+                None => {}
+            }
+        }
+    }
+    let mut wrong = wrong.into_iter();
+    match wrong.next() {
+        None => Ok(functions),
+        Some(first) => {
+            let others: Vec<String> = wrong.map(|d| d.to_string()).collect();
+            let detail = [vec![first.detail.clone()], others].concat().join("\n");
+            Err(first.detail(detail.trim()).into())
+        }
+    }
+}
+
+/// What earlier runs left undone: what is owed and since when, and what the plan has to say about them.
+fn unfinished(sys: &System) -> Result<(Vec<(String, String)>, Vec<String>)> {
+    let mut notices = Vec::new();
+    let mut since = BTreeMap::new();
+    let owed = sys.owed()?;
+    for (index, run) in sys.runs()?.into_iter().enumerate() {
+        // The newest run says how things ended; older ones only since when something is owed.
+        if index > 0 && (owed.is_empty() || index > 20) {
+            break;
+        }
+        let id = &run.header.id;
+        let journal = match sys.read_journal(id) {
+            Ok(journal) => journal,
+            Err(e) => {
+                notices.push(e.summary.clone());
+                continue;
+            }
+        };
+        if index == 0 && !journal.entries.iter().any(|e| matches!(e, Entry::End { .. })) {
+            notices.push(format!("run {id} of {} did not end: it was broken off or is under way", run.header.who));
+        }
+        for entry in &journal.entries {
+            if let Entry::Owed(owed) = entry {
+                since.insert(owed.what.clone(), format!("since run {id}"));
+            }
+        }
+    }
+    let owed = owed.into_iter().map(|o| {
+        let since = since.get(&o.what).cloned().unwrap_or_default();
+        (o.what, since)
+    });
+    Ok((owed.collect(), notices))
+}
+
+/// What names a reaction in the journal's list of what is owed.
+pub fn owed_name(low: &Low) -> String {
+    format!("{}: {} ({})", low.state, low.id, low.name)
+}
+
+fn pays(lows: &[Low], turn: &Turn, what: &str) -> bool {
+    let reacts =
+        matches!(&turn.decision, Decision::Do(deed) if deed.reaction.is_some()) || matches!(turn.decision, Decision::Unknown { .. });
+    reacts && lows.get(turn.low).is_some_and(|low| owed_name(low) == what)
+}
+
+pub struct Planner<'a> {
+    lows: &'a [Low],
+    functions: &'a [Box<dyn Function>],
+    pub projection: Projection<'a>,
+    commands: &'a Commands,
+    permitted: bool,
+    /// By low; lows that have not had their turn have none.
+    pub fates: Vec<Option<Fate>>,
+    /// Reactions that an earlier run still owes, and since when.
+    pub owed: Vec<(String, String)>,
+}
+
+impl<'a> Planner<'a> {
+    pub fn new(
+        lows: &'a [Low],
+        functions: &'a [Box<dyn Function>],
+        projection: Projection<'a>,
+        commands: &'a Commands,
+        permitted: bool,
+    ) -> Planner<'a> {
+        Planner { lows, functions, projection, commands, permitted, fates: vec![None; lows.len()], owed: Vec::new() }
+    }
+
+    fn pass(&mut self, mask: &Mask) -> Result<Vec<Turn>> {
+        let tests = test_runs(self.lows);
+        let mut turns = Vec::new();
+        for low in 0..self.lows.len() {
+            let (status, mut decision) = self.decide(low);
+            let fate = fate(&decision);
+            if tests.contains(&low) {
+                decision = Decision::Test;
+            }
+            if let Some(slot) = self.fates.get_mut(low) {
+                *slot = Some(fate);
+            }
+            turns.push(self.turn(Turn { low, listens: false, status, decision, changes: Vec::new() }, turns.len(), mask)?);
+        }
+        for low in 0..self.lows.len() {
+            if let Some((status, decision)) = self.listen(low) {
+                turns.push(self.turn(Turn { low, listens: true, status, decision, changes: Vec::new() }, turns.len(), mask)?);
+            }
+        }
+        Ok(turns)
+    }
+
+    /// Describes what a decision changes, and lays it over what is there.
+    fn turn(&mut self, mut turn: Turn, number: usize, mask: &Mask) -> Result<Turn> {
+        match &turn.decision {
+            Decision::Do(deed) => {
+                turn.changes = self.describe(turn.low, &deed.changes, mask)?;
+                for change in &deed.changes {
+                    self.projection.lay(&change.key, &change.to, number)?;
+                }
+                self.projection.will_change(turn.low);
+                let scripts = deed.changes.iter().any(|c| c.key.kind == Kind::Packages);
+                if scripts || deed.run.as_ref().is_some_and(|run| run.one_way.is_some() || run.undo.is_some()) {
+                    self.projection.unseen_from(number, turn.low);
+                }
+            }
+            Decision::Unknown { keys, .. } => {
+                self.projection.doubt(keys, turn.low);
+                self.projection.will_change(turn.low);
+                self.projection.unseen_from(number, turn.low);
+            }
+            _ => {}
+        }
+        Ok(turn)
+    }
+
+    /// Planned changes as they are shown.
+    pub fn describe(&self, low: usize, changes: &[Planned], mask: &Mask) -> Result<Vec<Change>> {
+        let Some(low) = self.lows.get(low) else { return Ok(Vec::new()) };
+        let secret = diff::secret(low);
+        changes
+            .iter()
+            .map(|change| {
+                let object = object::of(&change.key)?;
+                let after = laid_over(&change.from, &change.to);
+                let wanted: Attrs = change
+                    .to
+                    .iter()
+                    .filter(|(name, value)| change.from.get(*name) != Some(value))
+                    .map(|(n, v)| (n.clone(), v.clone()))
+                    .collect();
+                let gone: Attrs = change
+                    .from
+                    .iter()
+                    .filter(|(name, _)| change.to.is_empty() || wanted.contains_key(*name))
+                    .map(|(n, v)| (n.clone(), v.clone()))
+                    .collect();
+                Ok(Change {
+                    action: action(&change.from, &after),
+                    before: mask.attrs(&change.key, &gone, &Attrs::new(), secret),
+                    after: mask.attrs(&change.key, &wanted, &Attrs::new(), secret),
+                    diff: diff::describe(&self.projection, &*object, low, &change.from, &change.to, mask)?,
+                    one_way: change.one_way.as_deref().map(|why| mask.text(why)),
+                    key: change.key.clone(),
+                })
+            })
+            .collect()
+    }
+
+    fn fate(&self, low: usize) -> Fate {
+        self.fates.get(low).copied().flatten().unwrap_or(Fate::SAME)
+    }
+
+    /// What a test run of a low says, for `prereq`.
+    fn test(&self, low: usize) -> Fate {
+        match self.fates.get(low) {
+            Some(None) => fate(&self.decide_without_prereq(low).1),
+            _ => self.fate(low),
+        }
+    }
+
+    /// What the requisites of a low say now.
+    pub fn status(&self, index: usize) -> Status {
+        match self.lows.get(index) {
+            Some(low) => requisite::status(low, &|i| self.fate(i), &|i| self.test(i)),
+            None => Status::Met,
+        }
+    }
+
+    /// What a low does at its turn.
+    pub fn decide(&self, index: usize) -> (Status, Decision) {
+        let status = self.status(index);
+        let decision = self.decide_with(index, &status);
+        (status, decision)
+    }
+
+    /// For test runs, so that a `prereq` on a `prereq` comes to an end.
+    fn decide_without_prereq(&self, index: usize) -> (Status, Decision) {
+        let decision = self.decide_with(index, &Status::Met);
+        (Status::Met, decision)
+    }
+
+    fn decide_with(&self, index: usize, status: &Status) -> Decision {
+        let (Some(low), Some(function)) = (self.lows.get(index), self.functions.get(index)) else { return Decision::Stay(String::new()) };
+        match status {
+            Status::Failed(of) => return Decision::Skip(format!("One or more requisite failed: {}", self.names(of))),
+            Status::Stays(why) => return Decision::Stay(format!("not run: {why}")),
+            Status::IfFails(of) => return Decision::Stay(format!("runs only if {} fails", self.names(of))),
+            _ => {}
+        }
+        let view = View { projection: &self.projection, lows: self.lows, low };
+        match self.consider(low, &**function, &view, status) {
+            Ok(decision) => decision,
+            Err(e) => Decision::Fail(e.summary.clone()),
+        }
+    }
+
+    /// What a low does whose requisites let it run. An error is a state that would fail.
+    fn consider(&self, low: &Low, function: &dyn Function, view: &View, status: &Status) -> Result<Decision> {
+        let unknown = |why: String, waits_for: Vec<usize>| -> Result<Decision> {
+            let keys = self.objects(function, view).unwrap_or_default();
+            Ok(Decision::Unknown { why, waits_for, keys })
+        };
+        if let Status::Unknown(of) = status {
+            return unknown(format!("runs if {} changes", self.names(of)), of.clone());
+        }
+        let asker = Asker { projection: &self.projection, commands: self.commands, permitted: self.permitted };
+        match asker.decide(low)? {
+            condition::Decision::Go => {}
+            condition::Decision::Stop(why) => return Ok(Decision::Stay(why)),
+            condition::Decision::Unknown { why, waits_for } => return unknown(why, waits_for),
+        }
+        let keys = self.objects(function, view)?;
+        if let Some(of) = keys.iter().find_map(|key| self.projection.unsure(key)) {
+            return unknown(format!("depends on {}", self.names(&[of])), vec![of]);
+        }
+        let want = function.want(view)?;
+        let deed = match want {
+            Want::Unknown(why) => return unknown(why, self.projection.pending().to_vec()),
+            Want::Nothing(why) => Err(why),
+            want => self.deed(want, None)?.ok_or_else(String::new),
+        };
+        let comment = match deed {
+            Ok(deed) => return Ok(Decision::Do(deed)),
+            Err(comment) => comment,
+        };
+        // Nothing to do by itself: now what it watches counts.
+        let owed = self.owed.iter().find(|(what, _)| *what == owed_name(low));
+        match (status, owed) {
+            (Status::Changed(of), _) => self.react(function, view, &format!("{} changes", self.names(of)), comment),
+            (_, Some((_, since))) => self.react(function, view, &format!("owed {since}"), comment),
+            (Status::MayChange(of), None) => match function.react(view, "")? {
+                Some(_) => unknown(format!("reacts if {} changes", self.names(of)), of.clone()),
+                None => Ok(Decision::Stay(comment)),
+            },
+            _ => Ok(Decision::Stay(comment)),
+        }
+    }
+
+    fn react(&self, function: &dyn Function, view: &View, cause: &str, comment: String) -> Result<Decision> {
+        let deed = match function.react(view, cause)? {
+            Some(Want::Unknown(why)) => {
+                return Ok(Decision::Unknown { why, waits_for: self.projection.pending().to_vec(), keys: self.objects(function, view)? });
+            }
+            Some(want) => self.deed(want, Some(cause.to_owned()))?,
+            None => None,
+        };
+        Ok(deed.map_or(Decision::Stay(comment), Decision::Do))
+    }
+
+    /// What a low that listens does at the end. `None`: it does not listen, or nothing it listens to changes.
+    pub fn listen(&self, index: usize) -> Option<(Status, Decision)> {
+        let (low, function) = (self.lows.get(index)?, self.functions.get(index)?);
+        let of: Vec<usize> = low.requisites.iter().filter(|r| r.kind == RequisiteKind::Listen).flat_map(|r| r.of.iter().copied()).collect();
+        let with = |wanted: Maybe| -> Vec<usize> { of.iter().copied().filter(|i| self.fate(*i).changes == wanted).collect() };
+        let (changed, may_change) = (with(Maybe::Yes), with(Maybe::Unknown));
+        let view = View { projection: &self.projection, lows: self.lows, low };
+        let status = match (changed.is_empty(), may_change.is_empty()) {
+            (false, _) => Status::Changed(changed),
+            (true, false) => Status::MayChange(may_change),
+            _ => return None,
+        };
+        let decision = match &status {
+            Status::Changed(of) => self
+                .objects(&**function, &view)
+                .and_then(|_| self.react(&**function, &view, &format!("listens: {} changes", self.names(of)), String::new())),
+            Status::MayChange(of) => match function.react(&view, "") {
+                Ok(Some(_)) => {
+                    Ok(Decision::Unknown { why: format!("reacts if {} changes", self.names(of)), waits_for: of.clone(), keys: Vec::new() })
+                }
+                other => other.map(|_| Decision::Stay(String::new())),
+            },
+            _ => return None,
+        };
+        Some((status, decision.unwrap_or_else(|e| Decision::Fail(e.summary.clone()))))
+    }
+
+    /// All objects a function speaks of, read.
+    fn objects(&self, function: &dyn Function, view: &View) -> Result<Vec<Key>> {
+        let mut known: BTreeSet<Key> = BTreeSet::new();
+        loop {
+            let keys = function.objects(view)?;
+            let before = known.len();
+            for key in keys {
+                if !known.contains(&key) {
+                    self.projection.now(&key)?;
+                    known.insert(key);
+                }
+            }
+            if known.len() == before {
+                return Ok(known.into_iter().collect());
+            }
+        }
+    }
+
+    /// Compares what is wanted with what is there. `None`: nothing to do.
+    fn deed(&self, want: Want, reaction: Option<String>) -> Result<Option<Deed>> {
+        let (wanted, run) = match want {
+            Want::Is(wanted) => (wanted, None),
+            Want::Run(run) => (Vec::new(), Some(run)),
+            Want::Then(wanted, run) => (wanted, Some(run)),
+            Want::Unknown(_) | Want::Nothing(_) => return Ok(None),
+        };
+        let mut changes: Vec<Planned> = Vec::new();
+        for (key, to) in wanted {
+            let from = match changes.iter().rfind(|c| c.key == key) {
+                Some(earlier) => laid_over(&earlier.from, &earlier.to),
+                None => self.projection.now(&key)?,
+            };
+            if differs(&from, &to) {
+                let one_way = object::of(&key)?.one_way(self.projection.sys, &from, &to);
+                changes.push(Planned { key, from, to, one_way });
+            }
+        }
+        Ok((!changes.is_empty() || run.is_some()).then_some(Deed { changes, run, reaction }))
+    }
+
+    /// `sls.id, sls.id`.
+    pub fn names(&self, of: &[usize]) -> String {
+        let mut names: Vec<String> = of.iter().filter_map(|i| self.lows.get(*i)).map(|low| format!("{}.{}", low.sls, low.id)).collect();
+        names.dedup();
+        names.join(", ")
+    }
+}
+
+/// The lows that stand in the list only as the test run of a `prereq`: their real turn comes later.
+fn test_runs(lows: &[Low]) -> BTreeSet<usize> {
+    let prereqs = lows.iter().enumerate().flat_map(|(i, low)| low.requisites.iter().map(move |r| (i, r)));
+    let named = prereqs.filter(|(_, r)| r.kind == RequisiteKind::Prereq).flat_map(|(i, r)| r.of.iter().copied().filter(move |of| *of < i));
+    let again = |of: &usize| {
+        let (Some(low), Some(later)) = (lows.get(*of), lows.get(of + 1..)) else { return false };
+        later.iter().any(|other| (&other.state, &other.fun, &other.id, &other.name) == (&low.state, &low.fun, &low.id, &low.name))
+    };
+    named.filter(again).collect()
+}
+
+/// What a decision means for the lows that name this one.
+fn fate(decision: &Decision) -> Fate {
+    match decision {
+        Decision::Stay(_) | Decision::Test => Fate::SAME,
+        Decision::Do(deed) if deed.changes.is_empty() && deed.run.as_ref().is_some_and(|run| run.stateful) => Fate::UNKNOWN,
+        Decision::Do(_) => Fate { changes: Maybe::Yes, ..Fate::SAME },
+        Decision::Unknown { .. } => Fate::UNKNOWN,
+        Decision::Fail(_) => Fate { failed: true, ..Fate::SAME },
+        Decision::Skip(_) => Fate { failed: true, ran: false, ..Fate::SAME },
+    }
+}
+
+fn action(from: &Attrs, after: &Attrs) -> Action {
+    match (from.is_empty(), after.is_empty()) {
+        (true, false) => Action::Add,
+        (false, true) => Action::Remove,
+        _ => Action::Change,
+    }
+}
+
+/// The step as the plan shows it; `None` for what stays and has nothing to say.
+fn step(lows: &[Low], turn: &Turn, turns: &[Turn], mask: &Mask) -> Option<Step> {
+    let low = lows.get(turn.low)?;
+    let mut step = Step {
+        low: turn.low,
+        id: low.id.clone(),
+        state: low.function(),
+        name: mask.text(&low.name),
+        sls: low.sls.clone(),
+        action: Action::None,
+        reason: String::new(),
+        changes: turn.changes.clone(),
+        command: None,
+        one_way: None,
+        waits_for: Vec::new(),
+        fails: None,
+    };
+    match &turn.decision {
+        Decision::Do(deed) => {
+            let mut actions = turn.changes.iter().map(|c| c.action);
+            let first = actions.next();
+            step.action = first.map_or(Action::Run, |first| if actions.all(|a| a == first) { first } else { Action::Change });
+            step.reason = deed.reaction.clone().unwrap_or_default();
+            step.command = deed.run.as_ref().map(|run| mask.text(&run.shown));
+            let ways = deed.changes.iter().filter_map(|c| c.one_way.clone()).chain(deed.run.iter().filter_map(|run| run.one_way.clone()));
+            step.one_way =
+                ways.reduce(|all, way| if all.contains(&way) { all } else { format!("{all}; {way}") }).map(|way| mask.text(&way));
+        }
+        Decision::Unknown { why, waits_for, .. } => {
+            step.action = Action::Unknown;
+            step.reason = mask.text(why);
+            step.waits_for.clone_from(waits_for);
+        }
+        Decision::Fail(comment) | Decision::Skip(comment) => step.fails = Some(mask.text(comment)),
+        // It may still run: what it waits for to fail does something.
+        Decision::Stay(why) => match &turn.status {
+            Status::IfFails(of) if of.iter().any(|i| turns.iter().any(|t| t.low == *i && acts(t))) => step.reason = mask.text(why),
+            _ => return None,
+        },
+        Decision::Test => return None,
+    }
+    Some(step)
+}
+
+fn acts(turn: &Turn) -> bool {
+    matches!(turn.decision, Decision::Do(_) | Decision::Unknown { .. })
+}
+
+/// Everything that decides what apply does. What a step stands on counts as it was read, without what only serves to restore it.
+fn fingerprint(lows: &[Low], steps: &[Step], turns: &[Turn], reads: &Reads, commands: &[(String, i32)]) -> Result<Hash> {
+    #[derive(Serialize)]
+    struct Everything<'a> {
+        lows: Vec<Low>,
+        steps: &'a [Step],
+        wanted: Vec<(&'a Key, &'a Attrs)>,
+        reads: Vec<(&'a Key, Attrs)>,
+        commands: &'a [(String, i32)],
+    }
+    let changes = || turns.iter().filter_map(|t| if let Decision::Do(deed) = &t.decision { Some(&deed.changes) } else { None }).flatten();
+    let plain = |low: &Low| Low { span: None, ..low.clone() };
+    let everything = Everything {
+        lows: lows.iter().map(plain).collect(),
+        steps,
+        wanted: changes().map(|c| (&c.key, &c.to)).collect(),
+        reads: changes()
+            .filter_map(|c| reads.keys.get_key_value(&c.key))
+            .map(|(key, attrs)| (key, super::projection::telling(attrs)))
+            .collect(),
+        commands,
+    };
+    let json = serde_json::to_vec(&everything).map_err(|e| Diagnostic::new(Code::Internal, format!("a plan cannot be written: {e}")))?;
+    Ok(Hash::of(&json))
+}

@@ -1,0 +1,333 @@
+//! What is on the host when a state's turn comes: what was read, once, with every earlier planned change laid over it.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::function::There;
+use crate::object;
+use crate::plan::{Hash, Key, Kind, Low, RequisiteKind};
+use crate::system::{FileKind, System};
+use crate::value::{Attrs, Value};
+
+/// Attributes that only serve to restore a thing exactly. They never make a plan stale and never differ from what is wanted unless wanted.
+const ONLY_RESTORED: [&str; 2] = ["mtime", "xattrs"];
+
+/// What `lstat` tells of a path, as far as conditions ask for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Look {
+    pub kind: FileKind,
+    pub mode: u32,
+    /// A file without contents.
+    pub empty: bool,
+}
+
+pub struct Projection<'a> {
+    pub sys: &'a System,
+    /// As read from the host: what apply compares with before it touches anything.
+    read: RefCell<BTreeMap<Key, Attrs>>,
+    /// Paths that conditions looked at, without their contents.
+    looked: RefCell<BTreeMap<String, Option<Look>>>,
+    laid: BTreeMap<Key, Attrs>,
+    /// At which turn a key was last laid over.
+    laid_at: BTreeMap<Key, usize>,
+    /// Keys that a step which is itself unknown may change, and that step's low.
+    unsure: BTreeMap<Key, usize>,
+    /// The lows that change or may change something, in their order.
+    pending: Vec<usize>,
+    /// The turn and low of the last step that may change what no plan can see (a command, maintainer scripts).
+    unseen: Option<(usize, usize)>,
+    /// Contents that functions asked for and that must be fetched before they can be asked again.
+    missing: RefCell<BTreeSet<Hash>>,
+}
+
+impl<'a> Projection<'a> {
+    pub fn new(sys: &'a System) -> Projection<'a> {
+        Projection {
+            sys,
+            read: RefCell::default(),
+            looked: RefCell::default(),
+            laid: BTreeMap::new(),
+            laid_at: BTreeMap::new(),
+            unsure: BTreeMap::new(),
+            pending: Vec::new(),
+            unseen: None,
+            missing: RefCell::default(),
+        }
+    }
+
+    /// The same reads, nothing laid over them: for another pass over the same lows.
+    pub fn again(self) -> Projection<'a> {
+        Projection { read: self.read, looked: self.looked, ..Projection::new(self.sys) }
+    }
+
+    /// What is there when everything planned so far is done.
+    pub fn now(&self, key: &Key) -> Result<Attrs> {
+        match self.laid.get(key) {
+            Some(laid) => Ok(laid.clone()),
+            None => self.as_read(key),
+        }
+    }
+
+    /// What is on the host, read once.
+    pub fn as_read(&self, key: &Key) -> Result<Attrs> {
+        if let Some(attrs) = self.read.borrow().get(key) {
+            return Ok(attrs.clone());
+        }
+        let attrs = object::of(key)?.read(self.sys)?;
+        self.read.borrow_mut().insert(key.clone(), attrs.clone());
+        Ok(attrs)
+    }
+
+    /// Lays a planned change over what is there.
+    pub fn lay(&mut self, key: &Key, to: &Attrs, turn: usize) -> Result<()> {
+        let after = laid_over(&self.now(key)?, to);
+        self.laid.insert(key.clone(), after);
+        self.laid_at.insert(key.clone(), turn);
+        Ok(())
+    }
+
+    /// From this turn on, what is there may change unseen.
+    pub fn unseen_from(&mut self, turn: usize, low: usize) {
+        self.unseen = Some((turn, low));
+    }
+
+    /// This low may or may not change these.
+    pub fn doubt(&mut self, keys: &[Key], low: usize) {
+        self.unsure.extend(keys.iter().map(|key| (key.clone(), low)));
+    }
+
+    /// The low that decides what a key is, where that is known only after apply.
+    pub fn unsure(&self, key: &Key) -> Option<usize> {
+        self.unsure.get(key).copied()
+    }
+
+    /// The low whose commands may yet change what is at a key; `None` where the projection tells the truth.
+    pub fn undecided(&self, key: &Key) -> Option<usize> {
+        let (turn, low) = self.unseen?;
+        let settled = self.laid_at.get(key).is_some_and(|at| *at >= turn);
+        self.unsure(key).or((!settled).then_some(low))
+    }
+
+    /// A low that changes or may change something.
+    pub fn will_change(&mut self, low: usize) {
+        self.pending.push(low);
+    }
+
+    /// The lows that change or may change something, in their order.
+    pub fn pending(&self) -> &[usize] {
+        &self.pending
+    }
+
+    /// Where a path stands once links on the way are followed, if something planned stands there; else the path itself.
+    pub fn place(&self, path: &str) -> String {
+        let laid = |path: &str| self.laid.contains_key(&Key::new(Kind::File, path));
+        let Some((parent, name)) = path.trim_end_matches('/').rsplit_once('/').filter(|_| !laid(path)) else { return path.to_owned() };
+        let real = format!("{}/{name}", self.sys.resolve(if parent.is_empty() { "/" } else { parent }).trim_end_matches('/'));
+        if laid(&real) { real } else { path.to_owned() }
+    }
+
+    /// What a path is, links not followed, without reading what is in it.
+    pub fn look(&self, path: &str) -> Result<Option<Look>> {
+        if let Some(attrs) = self.laid.get(&Key::new(Kind::File, path)) {
+            return Ok(look_at_attrs(attrs));
+        }
+        if self.below_removed(path) {
+            return Ok(None);
+        }
+        if let Some(look) = self.looked.borrow().get(path) {
+            return Ok(look.clone());
+        }
+        let look = look_at_host(self.sys, path)?;
+        self.looked.borrow_mut().insert(path.to_owned(), look.clone());
+        Ok(look)
+    }
+
+    /// Whether a directory on the way is planned to go.
+    fn below_removed(&self, path: &str) -> bool {
+        let above = path.match_indices('/').filter(|(at, _)| *at > 0).map(|(at, _)| &path[..at]);
+        let gone = |above: &str| self.laid.get(&Key::new(Kind::File, above)).is_some_and(Attrs::is_empty);
+        !self.laid.is_empty() && above.into_iter().any(gone)
+    }
+
+    /// Where a link leads, when everything planned so far is done.
+    pub fn link(&self, path: &str) -> Result<Option<String>> {
+        match self.laid.get(&Key::new(Kind::File, path)) {
+            Some(attrs) => Ok(attrs.get("target").map(Value::to_text)),
+            None => self.sys.readlink(path),
+        }
+    }
+
+    /// Contents asked for in vain since the last call.
+    pub fn take_missing(&self) -> Vec<Hash> {
+        std::mem::take(&mut *self.missing.borrow_mut()).into_iter().collect()
+    }
+
+    /// Everything that was read, for the stale check.
+    pub fn reads(self) -> Reads {
+        Reads { keys: self.read.into_inner(), looks: self.looked.into_inner() }
+    }
+
+    /// The bytes behind a hash, if they are on the host already; else they are noted as missing.
+    pub fn bytes(&self, hash: &Hash) -> Result<Arc<[u8]>> {
+        if self.sys.contents().has(hash) {
+            return self.sys.contents().bytes(hash);
+        }
+        self.missing.borrow_mut().insert(hash.clone());
+        Err(Diagnostic::new(Code::HostNeeded, format!("the content {hash} is under way")).into())
+    }
+
+    fn list(&self, directory: &str) -> Result<BTreeMap<String, Attrs>> {
+        let key = Key::new(Kind::File, directory);
+        if self.laid.get(&key).is_some_and(|attrs| attrs.get("kind").and_then(Value::as_str) != Some("directory")) {
+            return Ok(BTreeMap::new());
+        }
+        let below = format!("{}/", directory.trim_end_matches('/'));
+        let mut found = BTreeMap::new();
+        for name in self.sys.list(directory)? {
+            if let Some(stat) = self.sys.stat(&format!("{below}{name}"))? {
+                let attrs = [
+                    ("kind", kind_name(stat.kind).to_owned()),
+                    ("mode", format!("{:04o}", stat.mode)),
+                    ("user", self.sys.user_name(stat.uid)),
+                    ("group", self.sys.group_name(stat.gid)),
+                ];
+                found.insert(name, attrs.into_iter().map(|(k, v)| (k.to_owned(), Value::Str(v))).collect());
+            }
+        }
+        for (key, attrs) in &self.laid {
+            let name = key.name.strip_prefix(&below).filter(|name| key.kind == Kind::File && !name.is_empty() && !name.contains('/'));
+            match name {
+                Some(name) if attrs.is_empty() => drop(found.remove(name)),
+                Some(name) => drop(found.insert(name.to_owned(), attrs.clone())),
+                None => {}
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What a plan stands on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reads {
+    pub keys: BTreeMap<Key, Attrs>,
+    pub looks: BTreeMap<String, Option<Look>>,
+}
+
+impl Reads {
+    /// Reads everything again; the names of what is not as it was.
+    pub fn differences(&self, sys: &System) -> Result<(Reads, Vec<String>)> {
+        let mut now = Reads::default();
+        let mut differ = Vec::new();
+        for (key, before) in &self.keys {
+            let attrs = object::of(key)?.read(sys)?;
+            if !same(before, &attrs) {
+                differ.push(key.to_string());
+            }
+            now.keys.insert(key.clone(), attrs);
+        }
+        for (path, before) in &self.looks {
+            let look = look_at_host(sys, path)?;
+            if look != *before {
+                differ.push(path.clone());
+            }
+            now.looks.insert(path.clone(), look);
+        }
+        Ok((now, differ))
+    }
+}
+
+/// What was read, without what only serves to restore it.
+pub fn telling(attrs: &Attrs) -> Attrs {
+    attrs.iter().filter(|(name, _)| !ONLY_RESTORED.contains(&name.as_str())).map(|(n, v)| (n.clone(), v.clone())).collect()
+}
+
+/// Whether two readings of one thing say the same.
+pub fn same(a: &Attrs, b: &Attrs) -> bool {
+    telling(a) == telling(b)
+}
+
+/// What is there once `to` has been brought about.
+pub fn laid_over(from: &Attrs, to: &Attrs) -> Attrs {
+    let other_kind = to.contains_key("kind") && from.get("kind") != to.get("kind");
+    let mut after = if other_kind || to.is_empty() { Attrs::new() } else { from.clone() };
+    if to.contains_key("content") && !to.contains_key("size") {
+        after.remove("size");
+    }
+    after.extend(to.iter().map(|(name, value)| (name.clone(), value.clone())));
+    after.retain(|_, value| !value.is_null());
+    after
+}
+
+/// Whether going to `to` changes anything. A null in `to` wants an attribute gone.
+pub fn differs(from: &Attrs, to: &Attrs) -> bool {
+    match to.is_empty() {
+        true => !from.is_empty(),
+        false => to.iter().any(|(name, wanted)| match from.get(name) {
+            Some(there) => there != wanted,
+            None => !wanted.is_null(),
+        }),
+    }
+}
+
+pub fn kind_name(kind: FileKind) -> &'static str {
+    match kind {
+        FileKind::File => "file",
+        FileKind::Directory => "directory",
+        FileKind::Symlink => "symlink",
+        FileKind::Other => "other",
+    }
+}
+
+fn look_at_host(sys: &System, path: &str) -> Result<Option<Look>> {
+    Ok(sys.stat(path)?.map(|stat| Look { kind: stat.kind, mode: stat.mode, empty: stat.kind == FileKind::File && stat.size == 0 }))
+}
+
+fn look_at_attrs(attrs: &Attrs) -> Option<Look> {
+    let kind = match attrs.get("kind")?.as_str()? {
+        "file" => FileKind::File,
+        "directory" => FileKind::Directory,
+        "symlink" => FileKind::Symlink,
+        _ => FileKind::Other,
+    };
+    let mode = attrs.get("mode").and_then(|m| u32::from_str_radix(&m.to_text(), 8).ok()).unwrap_or(0o644);
+    let empty = kind == FileKind::File && attrs.get("content").and_then(Value::as_str).is_none_or(|hash| hash == Hash::of(b"").0);
+    Some(Look { kind, mode, empty })
+}
+
+/// The projection as one low's function sees it.
+pub struct View<'p, 'a> {
+    pub projection: &'p Projection<'a>,
+    pub lows: &'a [Low],
+    pub low: &'a Low,
+}
+
+impl There for View<'_, '_> {
+    fn get(&self, key: &Key) -> Attrs {
+        let read = self.projection.read.borrow();
+        self.projection.laid.get(key).or_else(|| read.get(key)).cloned().unwrap_or_default()
+    }
+
+    fn list(&self, directory: &str) -> Result<BTreeMap<String, Attrs>> {
+        self.projection.list(directory)
+    }
+
+    fn required(&self) -> Vec<&Low> {
+        let required = |kind: RequisiteKind| matches!(kind, RequisiteKind::Require | RequisiteKind::Watch);
+        let of = self.low.requisites.iter().filter(|r| required(r.kind)).flat_map(|r| &r.of);
+        of.filter_map(|index| self.lows.get(*index)).collect()
+    }
+
+    fn bytes(&self, hash: &Hash) -> Result<Arc<[u8]>> {
+        self.projection.bytes(hash)
+    }
+
+    fn put(&self, bytes: Vec<u8>) -> Hash {
+        self.projection.sys.contents().add(bytes)
+    }
+
+    fn uncertain(&self) -> bool {
+        self.projection.unseen.is_some()
+    }
+}

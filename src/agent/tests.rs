@@ -1,0 +1,228 @@
+//! What a plan promises, case by case: planned over a temporary root with a real `System` and a recorded `Exec`.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use super::planner::{Plan, plan};
+use super::protocol::PlanRequest;
+use crate::diagnostic::Result;
+use crate::plan::{Action, Control, Low, Requisite, Step};
+use crate::system::{Command, Exec, Output, System};
+use crate::value::{Map, Value};
+
+/// Lows, one a line: `ID FUNCTION {arguments and conditions} require=ID,ID watch_any=ID`.
+pub fn lows(text: &str) -> Vec<Low> {
+    let mut lows: Vec<Low> = Vec::new();
+    let mut named: Vec<Vec<(String, String)>> = Vec::new();
+    for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
+        let (id, rest) = line.split_once(' ').unwrap();
+        let (function, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let (state, fun) = function.split_once('.').unwrap();
+        let end = if rest.starts_with('{') { rest.rfind('}').unwrap() + 1 } else { 0 };
+        let mut args: Map = if end > 0 { serde_json::from_str(&rest[..end]).unwrap() } else { Map::new() };
+        let mut control = Map::new();
+        for name in ["unless", "onlyif", "creates", "check_cmd", "failhard", "retry"] {
+            if let Some(value) = args.remove(name) {
+                let list = matches!(value, Value::List(_)) || ["failhard", "retry"].contains(&name);
+                control.insert(name, if list { value } else { Value::List(vec![value]) });
+            }
+        }
+        let control: Control = serde_json::from_value(serde_json::to_value(&control).unwrap()).unwrap();
+        let name = args.get("name").map_or(id.to_owned(), Value::to_text);
+        let contents =
+            args.remove("contents").map(|c| serde_json::from_value(serde_json::to_value(&c).unwrap()).unwrap()).unwrap_or_default();
+        named.push(
+            rest[end..].split_whitespace().map(|r| r.split_once('=').unwrap()).map(|(k, of)| (k.to_owned(), of.to_owned())).collect(),
+        );
+        lows.push(Low {
+            id: id.to_owned(),
+            sls: "s".to_owned(),
+            state: state.to_owned(),
+            fun: fun.to_owned(),
+            name,
+            args,
+            requisites: Vec::new(),
+            control,
+            contents,
+            span: None,
+        });
+    }
+    let ids: Vec<String> = lows.iter().map(|l| l.id.clone()).collect();
+    for (low, requisites) in lows.iter_mut().zip(named) {
+        for (kind, of) in requisites {
+            let of = of.split(',').map(|id| ids.iter().position(|i| i == id).unwrap()).collect();
+            let any = kind.ends_with("_any");
+            let kind = serde_json::from_value(kind.trim_end_matches("_any").into()).unwrap();
+            low.requisites.push(Requisite { kind, any, of });
+        }
+    }
+    lows
+}
+
+/// Runs nothing: answers by the last argument, and does a few simple things below its root.
+#[derive(Clone)]
+pub struct Recorded {
+    root: std::path::PathBuf,
+    pub ran: Arc<Mutex<Vec<String>>>,
+    /// Exit codes and output by command line; others succeed.
+    answers: Arc<Mutex<BTreeMap<String, (i32, String)>>>,
+}
+
+impl Exec for Recorded {
+    fn run(&self, command: &Command, output: &mut dyn FnMut(&[u8])) -> Result<Output> {
+        let line = command.argv.last().cloned().unwrap_or_default();
+        self.ran.lock().unwrap().push(line.clone());
+        let place = |path: &str| self.root.join(path.trim_start_matches('/'));
+        match line.split(' ').collect::<Vec<_>>()[..] {
+            ["touch", path] => std::fs::write(place(path), "").unwrap(),
+            ["write", path, text] => std::fs::write(place(path), text).unwrap(),
+            ["rm", path] => std::fs::remove_file(place(path)).unwrap(),
+            _ => {}
+        }
+        let failed = i32::from(line.starts_with("false"));
+        let (status, text) = self.answers.lock().unwrap().get(&line).cloned().unwrap_or((failed, String::new()));
+        output(text.as_bytes());
+        Ok(Output { status, stdout: text.into_bytes(), ..Output::default() })
+    }
+}
+
+pub struct Bench {
+    pub dir: tempfile::TempDir,
+    pub exec: Recorded,
+    pub sys: System,
+}
+
+impl Bench {
+    pub fn new() -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let exec = Recorded { root: dir.path().to_owned(), ran: Arc::default(), answers: Arc::default() };
+        let sys = System::at(dir.path(), Box::new(exec.clone()));
+        Bench { dir, exec, sys }
+    }
+
+    pub fn file(&self, path: &str, text: &str) {
+        let path = self.dir.path().join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    pub fn answer(&self, line: &str, status: i32, text: &str) {
+        self.exec.answers.lock().unwrap().insert(line.to_owned(), (status, text.to_owned()));
+    }
+
+    pub fn ran(&self) -> Vec<String> {
+        std::mem::take(&mut *self.exec.ran.lock().unwrap())
+    }
+
+    pub fn plan(&self, text: &str) -> Plan {
+        self.try_plan(text).unwrap()
+    }
+
+    pub fn try_plan(&self, text: &str) -> Result<Plan> {
+        plan(&self.sys, PlanRequest { lows: lows(text), secrets: Vec::new(), commands: true })
+    }
+}
+
+/// `ID action`, with `!` for what would fail; what stays is not there.
+fn shown(plan: &Plan) -> String {
+    let one = |s: &Step| {
+        let action = format!("{:?}", s.action).to_lowercase();
+        format!("{}{} {}", s.id, if s.fails.is_some() { "!" } else { "" }, action)
+    };
+    plan.host.steps.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn requisites_plan_as_salt_would_run_them() {
+    for (text, expected) in [
+        ("a test.nop\nb test.succeed_with_changes", "b run"),
+        (
+            "a test.fail_without_changes\nb test.succeed_with_changes require=a\nc test.succeed_with_changes require=b",
+            "a! none, b! none, c! none",
+        ),
+        ("a test.fail_without_changes\nn test.nop\nb test.succeed_with_changes require_any=a,n", "a! none, b run"),
+        ("a test.succeed_with_changes\nb cmd.run {\"name\": \"x\"} onchanges=a", "a run, b run"),
+        ("a test.nop\nb cmd.run {\"name\": \"x\"} onchanges=a", ""),
+        ("a test.succeed_with_changes\nb cmd.wait {\"name\": \"x\"} watch=a", "a run, b run"),
+        ("a test.nop\nb cmd.wait {\"name\": \"x\"} watch=a", ""),
+        // It would run by itself: a watch adds nothing.
+        ("a test.succeed_with_changes\nb cmd.run {\"name\": \"x\"} watch=a", "a run, b run"),
+        ("a test.succeed_with_changes\nb cmd.wait {\"name\": \"x\"} listen=a\nc test.succeed_with_changes", "a run, c run, b run"),
+        ("a test.nop\nb cmd.wait {\"name\": \"x\"} listen=a", ""),
+        ("a test.nop\nb cmd.run {\"name\": \"x\"} onfail=a", ""),
+        ("a cmd.run {\"name\": \"y\"}\nb cmd.run {\"name\": \"x\"} onfail=a", "a run, b none"),
+        ("a test.fail_without_changes\nb cmd.run {\"name\": \"x\"} onfail_any=a", "a! none, b run"),
+        ("a cmd.run {\"name\": \"x\"} prereq=b\nb test.succeed_with_changes", "a run, b run"),
+        ("a cmd.run {\"name\": \"x\"} prereq=b\nb test.nop", ""),
+        // Whether a stateful command changes anything is known when it has run; so is what hangs on it.
+        ("a cmd.run {\"name\": \"x\", \"stateful\": true}\nb cmd.run {\"name\": \"y\"} onchanges=a", "a run, b unknown"),
+        ("a cmd.run {\"name\": \"x\", \"stateful\": true}\nb cmd.wait {\"name\": \"y\"} watch=a", "a run, b unknown"),
+    ] {
+        let bench = Bench::new();
+        assert_eq!(shown(&bench.plan(text)), expected, "{text}");
+        assert_eq!(bench.ran(), [""; 0], "a plan runs nothing: {text}");
+    }
+}
+
+#[test]
+fn the_test_run_of_a_prereq_in_the_list_is_no_step_of_its_own() {
+    let bench = Bench::new();
+    let mut list = lows("b test.succeed_with_changes\na cmd.run {\"name\": \"x\"} prereq=b");
+    list.push(list[0].clone());
+    let plan = plan(&bench.sys, PlanRequest { lows: list, ..PlanRequest::default() }).unwrap();
+    assert_eq!(shown(&plan), "a run, b run");
+    assert_eq!(plan.host.steps.iter().map(|s| s.low).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn conditions_answer_from_the_projection_run_or_wait() {
+    for (text, expected, ran) in [
+        (r#"a cmd.run {"name": "x", "unless": "test -f /etc/here"}"#, "", vec![]),
+        (r#"a cmd.run {"name": "x", "unless": "[ -f /etc/gone ] >/dev/null 2>&1"}"#, "a run", vec![]),
+        (r#"a cmd.run {"name": "x", "onlyif": "grep -q '^two$' /etc/here && ! test -e /etc/gone"}"#, "a run", vec![]),
+        (r#"a cmd.run {"name": "x", "onlyif": ["grep -qx 'tw' /etc/here || false"]}"#, "", vec![]),
+        (r#"a cmd.run {"name": "x", "creates": "/etc/here"}"#, "", vec![]),
+        (r#"a cmd.run {"name": "x", "creates": ["/etc/here", "/etc/gone"]}"#, "a run", vec![]),
+        (r#"a cmd.run {"name": "x", "onlyif": [{"fun": "file.file_exists", "path": "/etc/here"}]}"#, "a run", vec![]),
+        // All of them must hold for the state to stay.
+        (r#"a cmd.run {"name": "x", "unless": ["true", "false"]}"#, "a run", vec![]),
+        (r#"a cmd.run {"name": "x", "unless": ["true", "ask | me"]}"#, "", vec!["ask | me"]),
+        (r#"a cmd.run {"name": "x", "onlyif": "false-alarm; me"}"#, "", vec!["false-alarm; me"]),
+        // A command that runs earlier may change what is asked for.
+        ("f test.succeed_with_changes\na cmd.run {\"name\": \"x\", \"unless\": \"ask | me\"}", "f run, a unknown", vec![]),
+        ("f cmd.run {\"name\": \"y\"}\na cmd.run {\"name\": \"x\", \"unless\": \"test -f /etc/gone\"}", "f run, a unknown", vec![]),
+        ("f test.succeed_with_changes\na cmd.run {\"name\": \"x\", \"unless\": \"test -f /etc/gone\"}", "f run, a run", vec![]),
+    ] {
+        let bench = Bench::new();
+        bench.file("/etc/here", "one\ntwo\n");
+        let plan = bench.plan(text);
+        assert_eq!(shown(&plan), expected, "{text}");
+        assert_eq!(bench.ran(), ran, "{text}");
+        assert_eq!(plan.host.commands, ran, "{text}");
+    }
+}
+
+#[test]
+fn commands_at_plan_time_can_be_forbidden() {
+    let bench = Bench::new();
+    let request = PlanRequest { lows: lows(r#"a cmd.run {"name": "x", "unless": "ask | me"}"#), ..PlanRequest::default() };
+    assert_eq!((shown(&plan(&bench.sys, request).unwrap()), bench.ran()), ("a unknown".to_owned(), vec![]));
+}
+
+#[test]
+fn what_is_wrong_with_lows_refuses_the_plan_and_names_all_of_it() {
+    let error = Bench::new().try_plan("a test.nopp\nb test.nop {\"comment\": []}").map(|_| ()).unwrap_err();
+    assert_eq!(error.summary, "there is no state test.nopp");
+    assert!(error.detail.contains("argument comment of test.nop is to be a string"), "{}", error.detail);
+}
+
+#[test]
+fn a_plan_is_equal_to_another_exactly_if_it_does_the_same() {
+    let bench = Bench::new();
+    let of = |text: &str| bench.plan(text).host.fingerprint;
+    assert_eq!(of("a test.succeed_with_changes"), of("a test.succeed_with_changes"));
+    assert_ne!(of("a test.succeed_with_changes"), of("b test.succeed_with_changes"));
+    assert_eq!(bench.plan("a test.nop\nb test.succeed_with_changes").host.unchanged, 1);
+    let changes = bench.plan("a test.succeed_with_changes").host.steps.iter().filter(|s| s.action == Action::Run).count();
+    assert_eq!(changes, 1);
+}
