@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod cmd;
+pub mod cron;
 mod crypt;
 pub mod group;
 pub mod test;
@@ -24,6 +25,7 @@ use crate::value::Attrs;
 #[rustfmt::skip]
 pub static FUNCTIONS: &[&[Entry]] = &[
     cmd::FUNCTIONS,
+    cron::FUNCTIONS,
     group::FUNCTIONS,
     test::FUNCTIONS,
     user::FUNCTIONS,

@@ -17,14 +17,14 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn put(&mut self, key: &str, attrs: serde_json::Value) {
+    pub fn has(&mut self, key: &str, attrs: serde_json::Value) {
         self.objects.insert(key.parse().unwrap(), serde_json::from_value(attrs).unwrap());
     }
 
     /// A regular file with this text.
     pub fn file(&mut self, path: &str, text: &str) {
         let hash = There::put(self, text.as_bytes().to_vec());
-        Host::put(self, &format!("file:{path}"), serde_json::json!({"kind": "file", "content": hash.0}));
+        Host::has(self, &format!("file:{path}"), serde_json::json!({"kind": "file", "content": hash.0}));
     }
 }
 

@@ -442,14 +442,14 @@ mod tests {
 
     fn host() -> Host {
         let mut host = Host::default();
-        host.put("group:sudo", json!({"name": "sudo", "gid": 27, "members": []}));
-        host.put("group:alice", json!({"name": "alice", "gid": 1000, "members": []}));
-        host.put(
+        host.has("group:sudo", json!({"name": "sudo", "gid": 27, "members": []}));
+        host.has("group:alice", json!({"name": "alice", "gid": 1000, "members": []}));
+        host.has(
             "user:alice",
             json!({"uid": 1000, "gid": 1000, "group": "alice", "home": "/home/alice", "shell": "/bin/bash", "groups": ["adm"],
                 "password": "$6$abc$x", "own_group": true, "fullname": "Al"}),
         );
-        host.put("file:/home/alice", json!({"kind": "directory", "user": "alice"}));
+        host.has("file:/home/alice", json!({"kind": "directory", "user": "alice"}));
         host.file("/etc/login.defs", "# x\nUSERGROUPS_ENAB yes\n");
         host.file("/etc/machine-id", "m1\n");
         host
@@ -524,7 +524,7 @@ mod tests {
     #[test]
     fn members_are_added_taken_away_or_exactly_those() {
         let mut host = host();
-        host.put("group:g", json!({"name": "g", "gid": 5, "members": ["zed", "alice"]}));
+        host.has("group:g", json!({"name": "g", "gid": 5, "members": ["zed", "alice"]}));
         let members = |args| want(&host, "group.present", args).unwrap()[0][1]["members"].clone();
         assert_eq!(members(json!({"name": "g", "members": ["alice", "zed"]})), json!(null));
         assert_eq!(members(json!({"name": "g", "members": ["alice"]})), json!(["alice"]));

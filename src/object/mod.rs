@@ -7,6 +7,7 @@
 //! `from`; a fault at any mutation leaves what `set(now, before)` can take back.
 
 mod accounts;
+pub mod crontab;
 pub mod file;
 pub mod group;
 pub mod user;
@@ -23,6 +24,7 @@ type Make = fn(&str) -> Box<dyn Object>;
 #[rustfmt::skip]
 static OBJECTS: &[(Kind, Make)] = &[
     (Kind::File, |path| Box::new(file::File::new(path))),
+    (Kind::Crontab, |user| Box::new(crontab::Crontab::new(user))),
     (Kind::Group, |name| Box::new(group::Group::new(name))),
     (Kind::User, |name| Box::new(user::User::new(name))),
 ];
