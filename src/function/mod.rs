@@ -7,6 +7,7 @@ pub mod args;
 pub mod cmd;
 pub mod cron;
 mod crypt;
+pub mod file;
 pub mod group;
 pub mod test;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use crate::value::Attrs;
 pub static FUNCTIONS: &[&[Entry]] = &[
     cmd::FUNCTIONS,
     cron::FUNCTIONS,
+    file::FUNCTIONS,
     group::FUNCTIONS,
     test::FUNCTIONS,
     user::FUNCTIONS,

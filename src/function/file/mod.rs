@@ -1,0 +1,30 @@
+//! file.*: what files, directories and links are to be like. One file per function or small group; `place` and `text` are what they
+//! share, `pattern` is Python's regular expressions.
+
+mod absent;
+mod directory;
+#[cfg(test)]
+mod double;
+mod managed;
+mod pattern;
+mod place;
+mod select;
+mod symlink;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use super::{Arg, ArgKind, Entry};
+
+pub const FUNCTIONS: &[Entry] = &[absent::ABSENT, directory::ENTRY, absent::EXISTS, managed::ENTRY, absent::MISSING, symlink::ENTRY];
+
+// Arguments that several functions take.
+const NAME: Arg = Arg::new("name", ArgKind::Str, "the state's id", "The path, absolute.");
+const USER: Arg = Arg::new("user", ArgKind::Str, "", "Who owns it; by default nobody in particular, root for what is new.");
+const GROUP: Arg = Arg::new("group", ArgKind::Str, "", "The group that owns it.");
+const OWNER: Arg = Arg::new("owner", ArgKind::Str, "", "Accepted for `user`.");
+const MAKEDIRS: Arg = Arg::new("makedirs", ArgKind::Bool, "False", "Whether missing directories above it are made.");
+const TEMPLATE: Arg = Arg::new("template", ArgKind::Str, "", "How the source is rendered: jinja.");
+const CONTEXT: Arg = Arg::new("context", ArgKind::Map, "", "Variables of the template.");
+const DEFAULTS: Arg = Arg::new("defaults", ArgKind::Map, "", "Variables of the template where the context has none.");
+const SHOW_CHANGES: Arg = Arg::new("show_changes", ArgKind::Bool, "True", "False: that it changes is said, not how.");
