@@ -1,3 +1,306 @@
-//! The command line: one short file per command over a silent library.
+//! The command line: one short file per command over a silent library. Parses, dispatches, turns what happened into an exit code.
+
+mod agent;
+mod apply;
+mod call;
+mod context;
+mod demo;
+mod doc;
+mod explain;
+mod init;
+mod plan;
 pub mod print;
 mod progress;
+mod rollback;
+mod runs;
+mod show;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::diagnostic::{Code, Diagnostic};
+use crate::engine::event::Summary;
+use crate::engine::schedule::Batch;
+use print::{Color, Printer};
+
+/// Runs Salt's state language without Salt: plan, apply and roll back fleets of servers over SSH.
+#[derive(Parser)]
+#[command(name = "basalt", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// When to use colours
+    #[arg(long, global = true, value_enum, default_value_t, env = "BASALT_COLOR")]
+    color: Color,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// See the main job on throwaway hosts: init, commit, plan, apply, drift, rollback
+    Demo(demo::DemoArgs),
+    /// Make a new state repository that plans at once
+    Init(init::InitArgs),
+    /// Show what would change, per host, with diffs
+    Plan(plan::PlanArgs),
+    /// Plan, ask, apply
+    Apply(apply::ApplyArgs),
+    /// Take a run back, showing first what that changes
+    Rollback(rollback::RollbackArgs),
+    /// The history of runs
+    Runs(runs::RunsArgs),
+    /// Show a run, or what the compiler sees
+    #[command(subcommand)]
+    Show(show::ShowCommand),
+    /// Say why a state changes, waits or is skipped, and what requires it
+    Explain(explain::ExplainArgs),
+    /// Run one command on many hosts
+    Run(call::RunArgs),
+    /// Call one execution function on many hosts
+    Call(call::CallArgs),
+    /// The host-side binary that this one carries
+    Agent(agent::AgentArgs),
+    /// The reference of state functions, from the code
+    Doc(doc::DocArgs),
+    /// Print the completion script of a shell
+    Completions { shell: clap_complete::Shell },
+    /// Print the manual page
+    Man,
+}
+
+/// Which state repository, at which commit, and which hosts there are.
+#[derive(Args, Clone, Default)]
+pub struct RepositoryArgs {
+    /// The state repository: a folder in it, a bare repository, or a URL that git can fetch
+    #[arg(long, value_name = "PATH|URL", env = "BASALT_REPO", default_value = ".", help_heading = "Repository")]
+    repo: String,
+    /// Plan this commit, branch or tag instead of the work tree
+    #[arg(long, value_name = "REF", help_heading = "Repository")]
+    commit: Option<String>,
+    /// The roster (Salt's format) instead of the repository's
+    #[arg(long, value_name = "FILE", env = "BASALT_ROSTER", help_heading = "Repository")]
+    roster: Option<PathBuf>,
+}
+
+/// Which hosts are meant, in Salt's ways.
+#[derive(Args, Clone, Default)]
+pub struct TargetArgs {
+    /// Which hosts: a glob of minion ids, or what one of the options below makes of it
+    #[arg(value_name = "TARGET", default_value = "*")]
+    target: String,
+    #[command(flatten)]
+    form: FormArgs,
+}
+
+#[derive(Args, Clone, Default)]
+#[group(multiple = false)]
+pub struct FormArgs {
+    /// TARGET is a list of minion ids, separated by commas
+    #[arg(short = 'L', long, help_heading = "Targets")]
+    list: bool,
+    /// TARGET is a regular expression on minion ids
+    #[arg(short = 'E', long, help_heading = "Targets")]
+    pcre: bool,
+    /// TARGET is a grain: `os:Debian`
+    #[arg(short = 'G', long, help_heading = "Targets")]
+    grain: bool,
+    /// TARGET is a pillar value: `role:web`
+    #[arg(short = 'I', long = "pillar-target", help_heading = "Targets")]
+    pillar_target: bool,
+    /// TARGET is a nodegroup of the settings
+    #[arg(short = 'N', long, help_heading = "Targets")]
+    nodegroup: bool,
+    /// TARGET is a subnet or address: `192.0.2.0/24`
+    #[arg(short = 'S', long = "ipcidr", help_heading = "Targets")]
+    ipcidr: bool,
+    /// TARGET is compound: `G@os:Debian and not web*`
+    #[arg(short = 'C', long, help_heading = "Targets")]
+    compound: bool,
+}
+
+/// What is planned of the tree.
+#[derive(Args, Clone, Default)]
+pub struct ScopeArgs {
+    /// Plan these SLS instead of the highstate
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    sls: Vec<String>,
+    /// Add this pillar: JSON, or a file of JSON or YAML
+    #[arg(long, value_name = "JSON|FILE")]
+    pillar: Option<String>,
+}
+
+/// How hosts are reached.
+#[derive(Args, Clone, Default)]
+pub struct ConnectArgs {
+    /// Ask for the ssh password
+    #[arg(long, help_heading = "Connection")]
+    ask_pass: bool,
+    /// Ask for the sudo password
+    #[arg(long, help_heading = "Connection")]
+    ask_sudo_pass: bool,
+}
+
+/// How a run goes over its hosts.
+#[derive(Args, Clone, Default)]
+pub struct WaveArgs {
+    /// Hosts at a time: a number or a share
+    #[arg(long, value_name = "N|N%", help_heading = "Run")]
+    batch: Option<Batch>,
+    /// Apply to this many hosts first, and go on only if all of them succeed
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, help_heading = "Run")]
+    canary: usize,
+    /// Start no further batch once more hosts than this have failed
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    max_failures: Option<usize>,
+    /// Seconds to wait for another run on a host; 0 refuses at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true, help_heading = "Run")]
+    lock_timeout: u64,
+}
+
+/// How a command ended. The worst code wins.
+pub enum End {
+    Code(u8),
+    Fault(Box<Diagnostic>),
+}
+
+impl From<crate::diagnostic::Error> for End {
+    fn from(fault: crate::diagnostic::Error) -> End {
+        End::Fault(fault)
+    }
+}
+
+impl From<Diagnostic> for End {
+    fn from(fault: Diagnostic) -> End {
+        End::Fault(fault.into())
+    }
+}
+
+pub fn main() -> ExitCode {
+    // ssh asks for passwords by running this program again.
+    if let Some(code) = crate::remote::askpass() {
+        return code;
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return ExitCode::from(u8::from(e.use_stderr()));
+        }
+    };
+    let color = cli.color;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            Printer::new(false, color).fault(&Diagnostic::io("start", &e));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(dispatch(cli.command, color));
+    // Threads that wait for a host that hangs are not waited for.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+async fn dispatch(command: Command, color: Color) -> u8 {
+    let (json, end) = match command {
+        Command::Demo(args) => (args.json, demo::run(args, color).await),
+        Command::Init(args) => (false, init::run(args, color)),
+        Command::Plan(args) => (args.json, plan::run(args, color).await),
+        Command::Apply(args) => (args.json, apply::run(args, color).await),
+        Command::Rollback(args) => (args.json, rollback::run(args, color).await),
+        Command::Runs(args) => (args.json, runs::run(args, color)),
+        Command::Show(command) => (command.json(), show::run(command, color).await),
+        Command::Explain(args) => (false, explain::run(args, color).await),
+        Command::Run(args) => (args.json, call::run(args, color).await),
+        Command::Call(args) => (args.json, call::call(args, color).await),
+        Command::Agent(args) => (false, agent::run(args)),
+        Command::Doc(args) => (false, doc::run(args)),
+        Command::Completions { shell } => (false, completions(shell)),
+        Command::Man => (false, man()),
+    };
+    match end {
+        Ok(code) | Err(End::Code(code)) => code,
+        Err(End::Fault(fault)) => {
+            Printer::new(json, color).fault(&fault);
+            exit_code(&[fault.code], false, false)
+        }
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<u8, End> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "basalt", &mut script);
+    print::out(&String::from_utf8_lossy(&script));
+    Ok(0)
+}
+
+fn man() -> Result<u8, End> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(|e| Diagnostic::io("write the manual page", &e))?;
+    print::out(&String::from_utf8_lossy(&page));
+    Ok(0)
+}
+
+/// The exit code of a command over hosts: the worst of what happened, in the order of the contract.
+fn exit_code(codes: &[Code], reverted: bool, declined: bool) -> u8 {
+    let has = |wanted: fn(&Code) -> bool| codes.iter().any(wanted);
+    if has(|c| matches!(c, Code::Interrupted)) {
+        return 130;
+    }
+    let general = |c: &Code| {
+        !matches!(c, Code::Interrupted | Code::Locked | Code::Stale | Code::Failed | Code::Unreachable | Code::HostKey)
+    };
+    if has(general) {
+        return 1;
+    }
+    if has(|c| matches!(c, Code::Locked)) {
+        return 6;
+    }
+    if has(|c| matches!(c, Code::Stale)) {
+        return 5;
+    }
+    if reverted {
+        return 7;
+    }
+    if has(|c| matches!(c, Code::Failed)) {
+        return 3;
+    }
+    if has(|c| matches!(c, Code::Unreachable | Code::HostKey)) {
+        return 4;
+    }
+    if declined { 8 } else { 0 }
+}
+
+fn summary_code(summary: &Summary) -> u8 {
+    exit_code(&summary.codes, summary.reverted, summary.declined)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_worst_exit_code_wins() {
+        use Code::*;
+        for (codes, reverted, code) in [
+            (&[][..], false, 0),
+            (&[Unreachable], false, 4),
+            (&[Unreachable, Failed], false, 3),
+            (&[HostKey], false, 4),
+            (&[Failed], true, 7),
+            (&[Stale, Failed], true, 5),
+            (&[Stale, Locked], false, 6),
+            (&[Locked, Compile], false, 1),
+            (&[Compile, Interrupted], false, 130),
+        ] {
+            assert_eq!(exit_code(codes, reverted, false), code, "{codes:?}");
+        }
+        assert_eq!(exit_code(&[], false, true), 8);
+    }
+}

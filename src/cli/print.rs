@@ -142,10 +142,7 @@ impl Printer {
         if self.json {
             return;
         }
-        let (plans, faults) = {
-            let mut state = self.state();
-            (std::mem::take(&mut state.plans), std::mem::take(&mut state.faults))
-        };
+        let plans = std::mem::take(&mut self.state().plans);
         let mut groups: Vec<(Vec<String>, String)> = plans
             .into_iter()
             .filter(|(text, _)| !text.is_empty())
@@ -159,6 +156,12 @@ impl Printer {
             let names = host_names(&hosts);
             self.say(&format!("{}\n{text}", self.paint(Paint::Bold, &names)));
         }
+        self.faults();
+    }
+
+    /// Prints the faults of hosts that dropped out since the last time.
+    pub fn faults(&self) {
+        let faults = std::mem::take(&mut self.state().faults);
         for (host, fault) in faults {
             self.say(&format!("{}\n{}", self.paint(Paint::Bold, &clean(&host)), self.fault_text(&fault, "  ")));
         }

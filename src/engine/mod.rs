@@ -6,6 +6,7 @@
 pub mod apply;
 pub mod compile;
 pub mod event;
+pub mod history;
 pub mod link;
 pub mod plan;
 pub mod repository;

@@ -1,0 +1,29 @@
+//! `basalt agent --extract DIR`: shows the host-side binary that this one carries.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::End;
+use super::print::out;
+use crate::diagnostic::Diagnostic;
+
+#[derive(Args)]
+pub struct AgentArgs {
+    /// Write the agents into this folder
+    #[arg(long, value_name = "DIR", required = true)]
+    extract: PathBuf,
+}
+
+pub fn run(args: AgentArgs) -> Result<u8, End> {
+    use std::os::unix::fs::PermissionsExt;
+    let failed = |e: std::io::Error| Diagnostic::io(format_args!("write to {}", args.extract.display()), &e);
+    std::fs::create_dir_all(&args.extract).map_err(failed)?;
+    for (target, bytes) in crate::remote::carried_agents() {
+        let path = args.extract.join(format!("basalt-agent-{target}"));
+        std::fs::write(&path, bytes).map_err(failed)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).map_err(failed)?;
+        out(&format!("{}  {} bytes  sha256 {}\n", path.display(), bytes.len(), crate::plan::Hash::of(bytes)));
+    }
+    Ok(0)
+}

@@ -1,0 +1,140 @@
+//! `basalt apply`: plans, asks, applies; or applies a saved plan exactly as it was shown.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::context::{Context, machine, now};
+use super::print::{Color, Printer};
+use super::{ConnectArgs, End, RepositoryArgs, ScopeArgs, TargetArgs, WaveArgs, summary_code};
+use crate::diagnostic::{Code, Diagnostic};
+use crate::engine::apply::{ApplyOptions, apply, close_all};
+use crate::engine::event::{Event, Summary};
+use crate::engine::history::RunHistory;
+use crate::engine::plan::{Planned, plan};
+use crate::engine::saved::SavedPlan;
+
+#[derive(Args)]
+pub struct ApplyArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    scope: ScopeArgs,
+    #[command(flatten)]
+    repository: RepositoryArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+    #[command(flatten)]
+    waves: WaveArgs,
+    /// Apply this saved plan exactly, or refuse
+    #[arg(long = "plan", value_name = "FILE", conflicts_with_all = ["target", "sls", "commit"])]
+    saved: Option<PathBuf>,
+    /// Do not ask
+    #[arg(short = 'y', long)]
+    yes: bool,
+    /// When a host fails, take the run back on every host it touched
+    #[arg(long, help_heading = "Run")]
+    rollback_on_failure: bool,
+    /// One JSON object per line
+    #[arg(long, requires = "yes")]
+    pub json: bool,
+}
+
+pub async fn run(mut args: ApplyArgs, color: Color) -> Result<u8, End> {
+    let printer = Arc::new(Printer::new(args.json, color));
+    let saved = args.saved.as_ref().map(|path| SavedPlan::read(path, now())).transpose()?;
+    if let Some(saved) = &saved {
+        // The tree that the plan was made of: a commit stays what it was, a dirty work tree must still be the same.
+        if !saved.source.dirty && !saved.source.commit.is_empty() {
+            args.repository.commit = Some(saved.source.commit.clone());
+        }
+        args.scope.sls = saved.scope.sls.clone();
+    }
+    let context = Context::open(&args.repository, &args.connect, printer.clone())?;
+    let hosts = match &saved {
+        Some(saved) => {
+            context.same_source(saved, &args.scope)?;
+            context.named(saved.hosts.keys())?
+        }
+        None => context.hosts(&args.target).await?,
+    };
+    let compiler = context.compiler(&args.scope)?;
+    let mut summary = Summary::default();
+    context.work.sink.event(Event::PlanStarted { source: &context.source, hosts: hosts.len() });
+    let planned = plan(&context.work, hosts, compiler, &mut summary).await;
+    context.remember_grains(&planned);
+    printer.plans();
+    if let Some(saved) = &saved {
+        let fresh = planned.iter().try_for_each(|p| saved.compare(&p.session.host.id, &machine(&p.session), &p.plan));
+        // A saved plan is for all its hosts or for none.
+        let all = if summary.codes.iter().any(|c| *c != Code::Failed) {
+            Err(Diagnostic::new(Code::Unreachable, "not every host of the saved plan could be planned again; nothing was touched").into())
+        } else {
+            fresh
+        };
+        if let Err(fault) = all {
+            close_all(planned.into_iter().map(|p| p.session).collect()).await;
+            return Err(fault.into());
+        }
+    }
+    let busy = planned.iter().filter(|p| !p.plan.steps.is_empty()).count();
+    if busy > 0 {
+        if !args.json {
+            printer.plan_summary(&summary);
+        }
+        if !args.yes && !super::context::confirmed(&printer, &format!("Apply to {}?", super::print::count(busy, "host"))).await? {
+            close_all(planned.into_iter().map(|p| p.session).collect()).await;
+            printer.say("Nothing was changed.");
+            summary.declined = true;
+            return Ok(summary_code(&summary));
+        }
+    }
+    finish(&context, planned, summary, &args, busy > 0).await
+}
+
+async fn finish(context: &Context, planned: Vec<Planned>, planned_summary: Summary, args: &ApplyArgs, busy: bool) -> Result<u8, End> {
+    // What the plan counted becomes what was done; what did not get so far stays failed.
+    let mut summary = Summary {
+        hosts: planned_summary.hosts,
+        unreachable: planned_summary.unreachable,
+        failed: planned_summary.codes.iter().filter(|c| !matches!(c, Code::Failed | Code::Unreachable | Code::HostKey)).count(),
+        codes: planned_summary.codes.iter().copied().filter(|c| *c != Code::Failed).collect(),
+        ..Summary::default()
+    };
+    let run = context.run_header(Vec::new());
+    let options = ApplyOptions {
+        rollback: args.rollback_on_failure.then(|| context.run_header(vec![run.id.clone()])),
+        run: run.clone(),
+        batch: args.waves.batch,
+        canary: args.waves.canary,
+        max_failures: args.waves.max_failures,
+        lock_timeout: args.waves.lock_timeout,
+    };
+    for host in &planned {
+        summary.unchanged += host.plan.unchanged;
+    }
+    let mut history = RunHistory::new(run, context.source.clone());
+    if busy {
+        context.remember(&history);
+    }
+    let results = apply(&context.work, planned, &options, &mut summary).await;
+    if busy {
+        history.end(now(), &results);
+        context.remember(&history);
+        if let (true, Some(back)) = (summary.reverted, options.rollback) {
+            let mut record = RunHistory::new(back, context.source.clone());
+            record.end(now(), &results);
+            context.remember(&record);
+        }
+    } else {
+        context.printer.plan_summary(&Summary { unchanged: planned_summary.unchanged, ..summary.clone() });
+        if !context.printer.is_json() && summary.codes.is_empty() {
+            return Ok(0);
+        }
+    }
+    if busy || !context.printer.is_json() {
+        context.printer.run_summary(&summary);
+    }
+    Ok(summary_code(&summary))
+}

@@ -1,0 +1,118 @@
+//! `basalt init [DIR]`: a state repository that plans at once.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::End;
+use super::print::{Color, Printer};
+use crate::diagnostic::{Code, Diagnostic, Result};
+
+#[derive(Args)]
+pub struct InitArgs {
+    /// Where; made if it is not there
+    #[arg(value_name = "DIR", default_value = ".")]
+    folder: PathBuf,
+}
+
+/// What a new repository holds: one SLS that every Unix host can have, its template, its pillar, and a roster to edit.
+const FILES: [(&str, &str); 7] = [
+    (
+        "README.md",
+        "# State repository\n\n`states/` holds what hosts are to be (Salt's SLS), `pillar/` their data, `roster.yaml` says which hosts there are.\n\n\
+         ```sh\nbasalt plan     # what would change\nbasalt apply    # change it\nbasalt rollback # take it back\n```\n",
+    ),
+    ("states/top.sls", "# Which states go to which hosts.\nbase:\n  '*':\n    - common\n"),
+    (
+        "states/common/init.sls",
+        "# What every host has.\n/etc/motd:\n  file.managed:\n    - source: salt://common/files/motd.j2\n    - template: jinja\n    - mode: '0644'\n",
+    ),
+    (
+        "states/common/files/motd.j2",
+        "{{ grains['id'] }}: {{ pillar.get('greeting', 'hello') }}\nKept by basalt: what is changed here by hand is changed back.\n",
+    ),
+    ("pillar/top.sls", "base:\n  '*':\n    - common\n"),
+    ("pillar/common.sls", "greeting: welcome\n"),
+    (
+        "roster.yaml",
+        "# Which hosts there are, in Salt's roster format. ssh_config, keys and known_hosts are your own.\n\
+         # web1: web1.example.org\n\
+         # web2:\n#   host: 192.0.2.7\n#   user: admin\n#   sudo: True\n\n\
+         # This machine itself, without ssh:\nlocalhost:\n  host: local\n",
+    ),
+];
+
+pub fn run(args: InitArgs, color: Color) -> Result<u8, End> {
+    let made = make(&args.folder)?;
+    let printer = Printer::new(false, color);
+    for file in &made {
+        printer.say(&format!("made {}", args.folder.join(file).display()));
+    }
+    let place = if args.folder == Path::new(".") { String::new() } else { format!("cd {} && ", args.folder.display()) };
+    printer.say(&format!("Edit roster.yaml, then: {place}basalt plan"));
+    Ok(0)
+}
+
+/// Makes the files and, where there is none, the git repository with its first commit. Touches nothing that is there.
+pub fn make(folder: &Path) -> Result<Vec<String>> {
+    let failed = |what: &str, e: std::io::Error| Diagnostic::io(format_args!("{what} in {}", folder.display()), &e);
+    for (path, _) in FILES {
+        if folder.join(path).exists() && path != "README.md" {
+            return Err(Diagnostic::new(Code::Usage, format!("{} is there already", folder.join(path).display()))
+                .hint("basalt init never overwrites: choose an empty folder, or plan in this one as it is")
+                .into());
+        }
+    }
+    let mut made = Vec::new();
+    for (path, text) in FILES {
+        let file = folder.join(path);
+        if file.exists() {
+            continue;
+        }
+        if let Some(parent) = file.parent() {
+            std::fs::create_dir_all(parent).map_err(|e| failed("make folders", e))?;
+        }
+        std::fs::write(&file, text).map_err(|e| failed("write files", e))?;
+        made.push(path.to_owned());
+    }
+    commit(folder, &made).map_err(|e| Diagnostic::new(Code::Repository, format!("cannot commit to {}: {}", folder.display(), e.message())))?;
+    Ok(made)
+}
+
+/// Commits the new files, in a repository made for them where the folder is in none.
+fn commit(folder: &Path, made: &[String]) -> std::result::Result<(), git2::Error> {
+    let repository = match git2::Repository::discover(folder) {
+        Ok(repository) => repository,
+        Err(_) => git2::Repository::init(folder)?,
+    };
+    let root = repository.workdir().map(|w| w.canonicalize().unwrap_or_else(|_| w.to_owned()));
+    let here = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let below = root.as_ref().and_then(|r| here.strip_prefix(r).ok()).unwrap_or(Path::new(""));
+    let mut index = repository.index()?;
+    for path in made {
+        index.add_path(&below.join(path))?;
+    }
+    index.write()?;
+    let tree = repository.find_tree(index.write_tree()?)?;
+    let author = repository.signature().or_else(|_| git2::Signature::now("basalt", "basalt@localhost"))?;
+    let parent = repository.head().ok().and_then(|h| h.peel_to_commit().ok());
+    let parents: Vec<&git2::Commit<'_>> = parent.iter().collect();
+    repository.commit(Some("HEAD"), &author, &author, "A state repository", &tree, &parents)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::repository::Snapshot;
+
+    #[test]
+    fn a_new_repository_is_clean_and_nothing_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("states-of-mine");
+        make(&place).unwrap();
+        let snapshot = Snapshot::open(place.to_str().unwrap(), None, folder.path()).unwrap();
+        assert!(!snapshot.dirty && snapshot.contains("states/top.sls") && !snapshot.commit.is_empty());
+        assert!(make(&place).unwrap_err().summary.contains("is there already"));
+    }
+}

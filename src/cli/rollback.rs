@@ -1,0 +1,87 @@
+//! `basalt rollback`: takes a run back, showing first what that changes.
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::context::{Context, confirmed, now};
+use super::print::{Color, Printer, count};
+use super::{ConnectArgs, End, RepositoryArgs, TargetArgs, summary_code};
+use crate::engine::apply::{ApplyOptions, apply, close_all};
+use crate::engine::event::{Event, Summary};
+use crate::engine::history::RunHistory;
+use crate::engine::rollback::{choose, journals, plan};
+
+#[derive(Args)]
+pub struct RollbackArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// The run to take back (default: the newest that is neither taken back nor itself a rollback)
+    #[arg(long, value_name = "RUN")]
+    run: Option<String>,
+    /// Take back later runs that touched the same things as well
+    #[arg(long)]
+    with_later: bool,
+    /// Do not ask
+    #[arg(short = 'y', long)]
+    yes: bool,
+    #[command(flatten)]
+    repository: RepositoryArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+    /// Seconds to wait for another run on a host; 0 refuses at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
+    lock_timeout: u64,
+    /// One JSON object per line
+    #[arg(long, requires = "yes")]
+    pub json: bool,
+}
+
+pub async fn run(args: RollbackArgs, color: Color) -> Result<u8, End> {
+    let printer = Arc::new(Printer::new(args.json, color));
+    let context = Context::open(&args.repository, &args.connect, printer.clone())?;
+    let hosts = context.hosts(&args.target).await?;
+    let mut summary = Summary::default();
+    let journals = journals(&context.work, hosts, &mut summary).await;
+    let run = match choose(&journals, args.run.as_deref()) {
+        Ok(run) => run,
+        Err(fault) => {
+            printer.plans();
+            close_all(journals.into_iter().map(|(session, _)| session).collect()).await;
+            // A host that was not reached may be the one that knows it.
+            return if summary.codes.is_empty() { Err(fault.into()) } else { Ok(summary_code(&summary)) };
+        }
+    };
+    let planned = plan(&context.work, journals, &run, args.with_later, &mut summary).await;
+    summary.hosts = planned.len();
+    printer.plans();
+    if !args.json {
+        printer.say(&format!("Taking back run {run}:"));
+        printer.plan_summary(&summary);
+    }
+    let busy = planned.iter().filter(|p| !p.plan.steps.is_empty()).count();
+    if busy > 0 && !args.yes && !confirmed(&printer, &format!("Take {run} back on {}?", count(busy, "host"))).await? {
+        close_all(planned.into_iter().map(|p| p.session).collect()).await;
+        printer.say("Nothing was changed.");
+        summary.declined = true;
+        return Ok(summary_code(&summary));
+    }
+    let sizes: Vec<(String, usize)> = planned.iter().map(|p| (p.session.host.id.clone(), p.plan.steps.len())).collect();
+    let header = context.run_header(vec![run.clone()]);
+    let mut done = Summary { hosts: summary.hosts, unreachable: summary.unreachable, failed: summary.failed, codes: summary.codes, ..Summary::default() };
+    let options =
+        ApplyOptions { run: header.clone(), rollback: None, batch: None, canary: 0, max_failures: None, lock_timeout: args.lock_timeout };
+    let mut history = RunHistory::new(header.clone(), context.source.clone());
+    context.remember(&history);
+    let results = apply(&context.work, planned, &options, &mut done).await;
+    for result in &results {
+        if result.fault.is_none() && result.tally.failed == 0 {
+            let changes = sizes.iter().find(|(host, _)| *host == result.host).map_or(0, |(_, n)| *n);
+            context.work.sink.event(Event::RolledBack { host: &result.host, run: &run, by: &header.id, changes });
+        }
+    }
+    history.end(now(), &results);
+    context.remember(&history);
+    printer.run_summary(&done);
+    Ok(summary_code(&done))
+}
