@@ -137,7 +137,9 @@ fn parse_call(function: &str, arguments: &[String]) -> Result<Call, Diagnostic> 
         }
     }
     if function.split('.').filter(|part| !part.is_empty()).count() < 2 {
-        return Err(Diagnostic::new(Code::Usage, format!("{function:?} is no execution function")).hint("name it MODULE.FUN, as in `pkg.version`"));
+        return Err(
+            Diagnostic::new(Code::Usage, format!("{function:?} is no execution function")).hint("name it MODULE.FUN, as in `pkg.version`")
+        );
     }
     Ok(call)
 }

@@ -10,8 +10,8 @@ use super::print::{Color, Paint, Printer, clean};
 use super::{ConnectArgs, End, FormArgs, RepositoryArgs, ScopeArgs, TargetArgs, summary_code};
 use crate::diagnostic::{Code, Diagnostic, nearest};
 use crate::engine::apply::close_all;
-use crate::engine::event::Summary;
 use crate::engine::compile::{Answers, Compile, Compiler, Wanted};
+use crate::engine::event::Summary;
 use crate::engine::plan::plan;
 use crate::plan::{HostPlan, Low};
 use crate::value::Map;
@@ -89,7 +89,8 @@ fn text(printer: &Printer, host: &str, index: usize, low: &Low, lows: &[Low], pl
         None => lines.push("  plan      nothing to do: it is as described".into()),
         Some(step) => {
             let action = serde_json::to_value(step.action).ok().and_then(|a| a.as_str().map(str::to_owned)).unwrap_or_default();
-            lines.push(format!("  plan      {action}{}", if step.reason.is_empty() { String::new() } else { format!(": {}", step.reason) }));
+            lines
+                .push(format!("  plan      {action}{}", if step.reason.is_empty() { String::new() } else { format!(": {}", step.reason) }));
             lines.extend(step.fails.iter().map(|why| format!("  fails     {why}")));
             lines.extend(step.command.iter().map(|c| format!("  command   {c}")));
             lines.extend(step.one_way.iter().map(|why| format!("  one way   {why}")));

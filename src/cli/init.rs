@@ -75,7 +75,8 @@ pub fn make(folder: &Path) -> Result<Vec<String>> {
         std::fs::write(&file, text).map_err(|e| failed("write files", e))?;
         made.push(path.to_owned());
     }
-    commit(folder, &made).map_err(|e| Diagnostic::new(Code::Repository, format!("cannot commit to {}: {}", folder.display(), e.message())))?;
+    commit(folder, &made)
+        .map_err(|e| Diagnostic::new(Code::Repository, format!("cannot commit to {}: {}", folder.display(), e.message())))?;
     Ok(made)
 }
 

@@ -248,9 +248,8 @@ fn exit_code(codes: &[Code], reverted: bool, declined: bool) -> u8 {
     if has(|c| matches!(c, Code::Interrupted)) {
         return 130;
     }
-    let general = |c: &Code| {
-        !matches!(c, Code::Interrupted | Code::Locked | Code::Stale | Code::Failed | Code::Unreachable | Code::HostKey)
-    };
+    let general =
+        |c: &Code| !matches!(c, Code::Interrupted | Code::Locked | Code::Stale | Code::Failed | Code::Unreachable | Code::HostKey);
     if has(general) {
         return 1;
     }

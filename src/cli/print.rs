@@ -85,6 +85,11 @@ impl Printer {
         }
     }
 
+    /// A question, without a line break behind it.
+    pub fn ask(&self, question: &str) {
+        self.state().progress.suspend(|| out(&format!("{question} [y/N] ")));
+    }
+
     /// One JSON line; nothing in text mode.
     pub fn json(&self, value: &serde_json::Value) {
         if self.json {

@@ -68,7 +68,13 @@ pub async fn run(args: RollbackArgs, color: Color) -> Result<u8, End> {
     }
     let sizes: Vec<(String, usize)> = planned.iter().map(|p| (p.session.host.id.clone(), p.plan.steps.len())).collect();
     let header = context.run_header(vec![run.clone()]);
-    let mut done = Summary { hosts: summary.hosts, unreachable: summary.unreachable, failed: summary.failed, codes: summary.codes, ..Summary::default() };
+    let mut done = Summary {
+        hosts: summary.hosts,
+        unreachable: summary.unreachable,
+        failed: summary.failed,
+        codes: summary.codes,
+        ..Summary::default()
+    };
     let options =
         ApplyOptions { run: header.clone(), rollback: None, batch: None, canary: 0, max_failures: None, lock_timeout: args.lock_timeout };
     let mut history = RunHistory::new(header.clone(), context.source.clone());

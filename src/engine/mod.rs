@@ -15,3 +15,4 @@ pub mod saved;
 pub mod schedule;
 pub mod session;
 pub mod settings;
+pub mod tree;

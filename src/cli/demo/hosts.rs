@@ -124,7 +124,8 @@ impl Ssh {
         let user = user_name().ok_or("the user has no name")?;
         let text = |path: PathBuf| path.display().to_string();
         for name in ["key", "host_key"] {
-            let made = Command::new(&keygen).args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(folder.join(name)).stdin(Stdio::null()).output();
+            let made =
+                Command::new(&keygen).args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(folder.join(name)).stdin(Stdio::null()).output();
             if !made.is_ok_and(|m| m.status.success()) {
                 return Err("ssh-keygen failed".into());
             }
@@ -173,7 +174,18 @@ impl Ssh {
         for port in this.ports.clone() {
             this.wait(port)?;
             let login = Command::new(&ssh)
-                .args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=5", "-o", "IdentityAgent=none"])
+                .args([
+                    "-F",
+                    "none",
+                    "-o",
+                    "BatchMode=yes",
+                    "-o",
+                    "IdentitiesOnly=yes",
+                    "-o",
+                    "ConnectTimeout=5",
+                    "-o",
+                    "IdentityAgent=none",
+                ])
                 .arg("-o")
                 .arg(format!("UserKnownHostsFile={}", text(folder.join("known_hosts"))))
                 .args(["-o", "StrictHostKeyChecking=yes", "-i"])
@@ -231,5 +243,9 @@ fn find(name: &str) -> Option<PathBuf> {
 fn user_name() -> Option<String> {
     let uid = rustix::process::geteuid().as_raw().to_string();
     let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
-    passwd.lines().map(|l| l.split(':').collect::<Vec<_>>()).find(|f| f.get(2) == Some(&uid.as_str())).and_then(|f| Some((*f.first()?).to_owned()))
+    passwd
+        .lines()
+        .map(|l| l.split(':').collect::<Vec<_>>())
+        .find(|f| f.get(2) == Some(&uid.as_str()))
+        .and_then(|f| Some((*f.first()?).to_owned()))
 }

@@ -167,7 +167,9 @@ impl Demo {
         if with_json {
             command.arg("--json");
         }
-        for (name, place) in [("XDG_STATE_HOME", "state"), ("XDG_CACHE_HOME", "cache"), ("XDG_CONFIG_HOME", "config"), ("BASALT_CACHE", "agent")] {
+        for (name, place) in
+            [("XDG_STATE_HOME", "state"), ("XDG_CACHE_HOME", "cache"), ("XDG_CONFIG_HOME", "config"), ("BASALT_CACHE", "agent")]
+        {
             command.env(name, self.folder.join(place));
         }
         for name in ["BASALT_REPO", "BASALT_ROSTER"] {

@@ -1,0 +1,403 @@
+//! What most commands begin with: the repository, its settings and roster, the hosts that are meant, the way to reach them.
+
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::print::Printer;
+use super::{ConnectArgs, End, RepositoryArgs, ScopeArgs, TargetArgs};
+use crate::agent::protocol::RunHeader;
+use crate::diagnostic::{Code, Diagnostic, Result, nearest};
+use crate::engine::compile::Compiler;
+use crate::engine::event::{Source, Summary};
+use crate::engine::history::run_id;
+use crate::engine::plan::{Planned, Work, grains_of, on_all};
+use crate::engine::repository::{Snapshot, is_url};
+use crate::engine::saved::{SavedPlan, Scope};
+use crate::engine::session::{Session, Stop};
+use crate::engine::settings::Settings;
+use crate::engine::tree::TreeCompiler;
+use crate::fleet::target::{Form, Target};
+use crate::fleet::{Host, Roster, Secret};
+use crate::lang::What;
+use crate::plan::Hash;
+use crate::remote::{Passwords, Remote};
+use crate::store::Store;
+use crate::store::disk::DiskStore;
+use crate::value::{Map, Value};
+
+/// Grains that were seen so long ago (seconds) still decide who is meant; older ones are asked again.
+const GRAINS_AGE: u64 = 3600;
+const RUN_TIMEOUT: u64 = 3600;
+const PARALLEL: u64 = 100;
+
+pub struct Context {
+    pub printer: Arc<Printer>,
+    pub snapshot: Arc<Snapshot>,
+    pub source: Source,
+    pub settings: Settings,
+    pub store: Arc<dyn Store>,
+    pub work: Work,
+    roster: Roster,
+}
+
+impl Context {
+    pub fn open(repository: &RepositoryArgs, connect: &ConnectArgs, printer: Arc<Printer>) -> Result<Context> {
+        let snapshot = Arc::new(Snapshot::open(&repository.repo, repository.commit.as_deref(), &cache_folder())?);
+        let settings = settings(&snapshot)?;
+        let roster = roster(&snapshot, &settings, repository)?;
+        let source = Source {
+            repository: snapshot.name.clone(),
+            tree: snapshot.tree.clone(),
+            commit: snapshot.commit.clone(),
+            subject: snapshot.subject.clone(),
+            dirty: snapshot.dirty,
+        };
+        let passwords =
+            Passwords { ssh: asked(connect.ask_pass, "ssh password: ")?, sudo: asked(connect.ask_sudo_pass, "sudo password: ")? };
+        let stop = stop_on_signals();
+        let seconds = |value: Option<u64>, default: u64| Duration::from_secs(value.unwrap_or(default));
+        let work = Work {
+            connect: Arc::new(Remote::new(passwords, settings.connect_timeout.map(Duration::from_secs))),
+            sink: printer.clone(),
+            stop,
+            parallel: usize::try_from(settings.parallel.unwrap_or(PARALLEL)).unwrap_or(usize::MAX),
+            run_timeout: seconds(settings.run_timeout, RUN_TIMEOUT),
+            commands: settings.plan_commands.unwrap_or(true),
+        };
+        let store = store_of(repository)?;
+        Ok(Context { printer, snapshot, source, settings, store, work, roster })
+    }
+
+    /// The hosts that a target means. Where it speaks of grains or pillar, those are known from the last hour or asked.
+    pub async fn hosts(&self, target: &TargetArgs) -> Result<Vec<Host>, End> {
+        let empty = Map::new();
+        let nodegroups = self.settings.nodegroups.as_ref().unwrap_or(&empty);
+        let parsed = Target::parse(form(target), &target.target, nodegroups)?;
+        let hosts = if parsed.needs_grains() || parsed.needs_pillar() {
+            let grains = self.grains().await?;
+            let pillars = if parsed.needs_pillar() { Some(self.tree(&ScopeArgs::default())?) } else { None };
+            let mut chosen = Vec::new();
+            for host in &self.roster.hosts {
+                let Some(grains) = grains.get(&host.id) else { continue };
+                let pillar = match &pillars {
+                    Some(tree) => tree.pillar_of(&host.id, grains).map_err(crate::engine::plan::joined)?,
+                    None => Map::new(),
+                };
+                if parsed.matches(&host.id, grains, &pillar) {
+                    chosen.push(host.clone());
+                }
+            }
+            chosen
+        } else {
+            self.roster.hosts.iter().filter(|h| parsed.matches(&h.id, &empty, &empty)).cloned().collect()
+        };
+        if hosts.is_empty() {
+            return Err(self.nobody(&target.target).into());
+        }
+        Ok(hosts)
+    }
+
+    /// Hosts by their ids.
+    pub fn named<'a>(&self, ids: impl Iterator<Item = &'a String>) -> Result<Vec<Host>> {
+        ids.map(|id| self.roster.hosts.iter().find(|h| h.id == *id).cloned().ok_or_else(|| self.nobody(id).into())).collect()
+    }
+
+    fn nobody(&self, target: &str) -> Diagnostic {
+        if self.roster.hosts.is_empty() {
+            return Diagnostic::new(Code::Settings, "the roster has no hosts")
+                .hint("write them into roster.yaml: `web1: 192.0.2.7` is enough; `localhost: {host: local}` is this machine");
+        }
+        let fault = Diagnostic::new(Code::Usage, format!("no host of the roster matches {target:?}"));
+        match nearest(target, self.roster.hosts.iter().map(|h| h.id.as_str())) {
+            Some(near) => fault.hint(format!("did you mean {near:?}?")),
+            None => fault.hint(format!("the roster has {}", short_list(self.roster.hosts.iter().map(|h| h.id.as_str())))),
+        }
+    }
+
+    /// Grains of every host: seen within the hour, or asked now. Hosts that cannot be asked are told of and left out.
+    async fn grains(&self) -> Result<BTreeMap<String, Map>> {
+        let mut known = BTreeMap::new();
+        let mut unknown = Vec::new();
+        for host in &self.roster.hosts {
+            match self.seen(&host.id) {
+                Some(grains) => drop(known.insert(host.id.clone(), grains)),
+                None => unknown.push(host.clone()),
+            }
+        }
+        let work = self.work.clone();
+        let asked = on_all(&self.work, unknown, &mut Summary::default(), move |host| {
+            let work = work.clone();
+            async move {
+                let deadline = tokio::time::Instant::now() + work.run_timeout;
+                let session = Session::open(work.connect.as_ref(), host, work.stop.clone(), deadline).await?;
+                let found = (session.host.id.clone(), grains_of(&session));
+                session.close().await;
+                Ok(found)
+            }
+        })
+        .await;
+        for (host, grains) in asked {
+            self.remember_seen(&host, &grains);
+            known.insert(host, grains);
+        }
+        Ok(known)
+    }
+
+    fn seen(&self, host: &str) -> Option<Map> {
+        let entry = self.store.get(&format!("grains/{host}")).ok()??;
+        let seen: Seen = serde_json::from_slice(&entry.value).ok()?;
+        (now().saturating_sub(seen.time) < GRAINS_AGE).then_some(seen.grains)
+    }
+
+    fn remember_seen(&self, host: &str, grains: &Map) {
+        // A cache: where it cannot be written, the next command asks again.
+        if let Ok(bytes) = serde_json::to_vec(&Seen { time: now(), grains: grains.clone() }) {
+            let _ = self.store.put(&format!("grains/{host}"), &bytes);
+        }
+    }
+
+    /// Keeps the grains that hosts greeted with, where the store has none of the last hour.
+    pub fn remember_grains(&self, planned: &[Planned]) {
+        for host in planned {
+            let id = &host.session.host.id;
+            if self.seen(id).is_none() {
+                self.remember_seen(id, &grains_of(&host.session));
+            }
+        }
+    }
+
+    pub fn compiler(&self, scope: &ScopeArgs) -> Result<Compiler> {
+        Ok(Arc::new(self.tree(scope)?))
+    }
+
+    pub fn tree(&self, scope: &ScopeArgs) -> Result<TreeCompiler> {
+        let what = if scope.sls.is_empty() { What::Highstate } else { What::Sls(scope.sls.clone()) };
+        TreeCompiler::new(&self.snapshot, &self.settings, what, pillar(scope)?)
+    }
+
+    pub fn run_header(&self, rolls_back: Vec<String>) -> RunHeader {
+        let started = now();
+        RunHeader {
+            id: run_id(started, random()),
+            who: who(),
+            started,
+            tree: self.source.tree.clone(),
+            commit: self.source.commit.clone(),
+            repository: self.source.repository.clone(),
+            rolls_back,
+        }
+    }
+
+    pub fn saved_scope(&self, scope: &ScopeArgs) -> Result<Scope> {
+        let pillar = pillar(scope)?.map(|p| Hash::of(serde_json::to_string(&p).unwrap_or_default().as_bytes()));
+        Ok(Scope { sls: scope.sls.clone(), pillar })
+    }
+
+    /// A saved plan is of this tree and this pillar, or it is stale.
+    pub fn same_source(&self, saved: &SavedPlan, scope: &ScopeArgs) -> Result<()> {
+        let stale = |what: String| Diagnostic::new(Code::Stale, what).detail("Nothing was touched.").hint("plan again");
+        if saved.source.tree != self.source.tree {
+            let (then, now) = (short(&saved.source.tree), short(&self.source.tree));
+            return Err(stale(format!("the saved plan was made from tree {then}, the state repository is at {now}")).into());
+        }
+        if saved.scope != self.saved_scope(scope)? {
+            return Err(stale("the saved plan was made with another --pillar".into()).into());
+        }
+        Ok(())
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Seen {
+    time: u64,
+    grains: Map,
+}
+
+/// What tells one machine from another behind the same address.
+pub fn machine(session: &Session) -> String {
+    session.hello().grains.get("machine_id").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn form(target: &TargetArgs) -> Form {
+    let f = &target.form;
+    match () {
+        () if f.list => Form::List,
+        () if f.pcre => Form::Pcre,
+        () if f.grain => Form::Grain,
+        () if f.pillar_target => Form::Pillar,
+        () if f.nodegroup => Form::Nodegroup,
+        () if f.ipcidr => Form::Ipcidr,
+        () if f.compound => Form::Compound,
+        () => Form::Glob,
+    }
+}
+
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+fn short_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.collect();
+    match names.get(..6) {
+        Some(first) if names.len() > 6 => format!("{} and {} more", first.join(", "), names.len() - 6),
+        _ => names.join(", "),
+    }
+}
+
+/// `basalt.yaml` of the repository, then the user's settings, then the machine's; BASALT_… variables go before all of them.
+fn settings(snapshot: &Snapshot) -> Result<Settings> {
+    let mut own = match snapshot.read("basalt.yaml")? {
+        Some(file) => Settings::parse(&String::from_utf8_lossy(&file.bytes), "basalt.yaml")?,
+        None => Settings::default(),
+    };
+    let number = |name: &str| -> Result<Option<u64>> {
+        match std::env::var(name) {
+            Err(_) => Ok(None),
+            Ok(text) => {
+                text.parse().map(Some).map_err(|_| Diagnostic::new(Code::Settings, format!("{name} is no whole number: {text:?}")).into())
+            }
+        }
+    };
+    own.connect_timeout = number("BASALT_CONNECT_TIMEOUT")?.or(own.connect_timeout);
+    own.run_timeout = number("BASALT_RUN_TIMEOUT")?.or(own.run_timeout);
+    own.parallel = number("BASALT_PARALLEL")?.or(own.parallel);
+    let users = Settings::read(&folder("XDG_CONFIG_HOME", ".config").join("config.yaml"))?;
+    Ok(own.or(users).or(Settings::read(Path::new("/etc/basalt/config.yaml"))?))
+}
+
+fn roster(snapshot: &Arc<Snapshot>, settings: &Settings, repository: &RepositoryArgs) -> Result<Roster> {
+    let (name, text) = match (&repository.roster, &settings.roster) {
+        (Some(path), _) => (path.display().to_string(), read_outside(path)?),
+        (None, Some(path)) if path.starts_with('/') => (path.clone(), read_outside(Path::new(path))?),
+        (None, named) => {
+            let name = named.clone().unwrap_or_else(|| "roster.yaml".to_owned());
+            match snapshot.read(&name)? {
+                Some(file) => (name, String::from_utf8_lossy(&file.bytes).into_owned()),
+                None if named.is_some() => {
+                    return Err(Diagnostic::new(Code::Settings, format!("the roster {name} is not in the repository")).into());
+                }
+                None => {
+                    return Err(Diagnostic::new(Code::Settings, format!("there is no roster.yaml in {}", snapshot.name))
+                        .hint("write the hosts into it (`web1: 192.0.2.7` is enough), or name a roster with --roster")
+                        .into());
+                }
+            }
+        }
+    };
+    Roster::parse(&crate::lang::render_alone(&text, &name)?, &name)
+}
+
+fn read_outside(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path)
+        .map_err(|e| Diagnostic { code: Code::Settings, ..Diagnostic::io(format_args!("read the roster {}", path.display()), &e) }.into())
+}
+
+/// `--pillar`: JSON, or a file of JSON or YAML.
+fn pillar(scope: &ScopeArgs) -> Result<Option<Map>> {
+    let Some(text) = &scope.pillar else { return Ok(None) };
+    let (text, name) = if text.trim_start().starts_with('{') {
+        (text.clone(), "--pillar".to_owned())
+    } else {
+        let read = std::fs::read_to_string(text);
+        let failed = |e| Diagnostic { code: Code::Usage, ..Diagnostic::io(format_args!("read the pillar {text}"), &e) };
+        (read.map_err(failed)?, text.clone())
+    };
+    match crate::yaml::load(&text, &name)? {
+        Value::Map(map) => Ok(Some(map)),
+        other => Err(Diagnostic::new(Code::Usage, format!("a pillar is a mapping, {name} is {}", other.kind())).into()),
+    }
+}
+
+/// Where the history of this repository is kept: one folder per repository, named by where it is.
+pub fn store_of(repository: &RepositoryArgs) -> Result<Arc<dyn Store>> {
+    let place = if is_url(&repository.repo) {
+        repository.repo.clone()
+    } else {
+        let found = git2::Repository::discover(&repository.repo).ok();
+        let folder = found.as_ref().map_or_else(|| PathBuf::from(&repository.repo), |r| r.path().to_owned());
+        folder.canonicalize().unwrap_or(folder).display().to_string()
+    };
+    let name = Hash::of(place.as_bytes()).0;
+    Ok(Arc::new(DiskStore::at(folder("XDG_STATE_HOME", ".local/state").join(name.get(..24).unwrap_or(&name)))))
+}
+
+fn cache_folder() -> PathBuf {
+    folder("XDG_CACHE_HOME", ".cache")
+}
+
+/// basalt's folder below one of the XDG folders.
+fn folder(variable: &str, default: &str) -> PathBuf {
+    let base = std::env::var_os(variable).map(PathBuf::from).filter(|p| p.is_absolute());
+    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/".into())).join(default);
+    base.unwrap_or_else(home).join("basalt")
+}
+
+/// Seconds since the epoch.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    // Keys of a new hasher are random; nothing secret depends on it.
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+/// `user@controller`.
+fn who() -> String {
+    let user = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).or_else(|_| std::env::var("LOGNAME"));
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}@{}", user.unwrap_or_else(|_| format!("uid {}", rustix::process::getuid().as_raw())), host.trim())
+}
+
+fn asked(ask: bool, prompt: &str) -> Result<Option<Secret>> {
+    if !ask {
+        return Ok(None);
+    }
+    rpassword::prompt_password(prompt)
+        .map(|text| Some(Secret(text)))
+        .map_err(|e| Diagnostic { code: Code::Usage, ..Diagnostic::io("ask for a password", &e) }.into())
+}
+
+/// The first signal stops every host at its next state, the second ends the program.
+fn stop_on_signals() -> Stop {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (pull, stop) = Stop::new();
+    tokio::spawn(async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+            // Without signals there is nothing to pull; the sender must live as long as the command.
+            return std::future::pending::<()>().await;
+        };
+        let mut times = 0;
+        loop {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            times += 1;
+            if times == 1 {
+                let _ = std::io::stderr().write_all(b"\nStopping: every host ends the state it is in. Once more to leave at once.\n");
+                let _ = pull.send(true);
+            } else {
+                std::process::exit(130);
+            }
+        }
+    });
+    stop
+}
+
+/// Asks on the terminal. Without one there is nobody to say yes.
+pub async fn confirmed(printer: &Printer, question: &str) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Diagnostic::new(Code::Usage, "this needs a yes, and there is no terminal to ask on").hint("--yes says it").into());
+    }
+    printer.ask(question);
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map(|_| line)
+    });
+    let answer = answer.await.ok().and_then(|r| r.ok()).unwrap_or_default();
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}

@@ -1,0 +1,115 @@
+//! A state repository as the compiler sees it: which folders are file roots, which are pillar, and compiling it for a host.
+
+use std::sync::Arc;
+
+use super::compile::{Answers, Compile, Wanted};
+use super::repository::{Snapshot, inside};
+use super::settings::{Roots as RootNames, Settings};
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::fleet::target::{Form, Target};
+use crate::lang::root::{Folder, Listing, Mount, Roots, Tree};
+use crate::lang::{Compiler, HostInput, Matcher, Options, What};
+use crate::value::Map;
+
+impl Listing for Snapshot {
+    fn paths(&self) -> Vec<String> {
+        Snapshot::paths(self).map(str::to_owned).collect()
+    }
+
+    fn read(&self, path: &str) -> std::io::Result<Option<(Arc<[u8]>, u32)>> {
+        let file = Snapshot::read(self, path).map_err(|fault| std::io::Error::other(fault.summary))?;
+        Ok(file.map(|f| (f.bytes, f.mode)))
+    }
+}
+
+/// The tree of a snapshot, ready to be compiled for hosts.
+pub struct TreeCompiler {
+    pub compiler: Compiler,
+    pub what: What,
+    /// Laid over the pillar of every host.
+    pub pillar: Option<Map>,
+    pub nodegroups: Map,
+}
+
+impl TreeCompiler {
+    pub fn new(snapshot: &Arc<Snapshot>, settings: &Settings, what: What, pillar: Option<Map>) -> Result<TreeCompiler> {
+        let states = match &settings.file_roots {
+            Some(names) => named(snapshot, names)?,
+            None => Roots::base(default_mounts(snapshot)?),
+        };
+        let pillars = match &settings.pillar_roots {
+            Some(names) => named(snapshot, names)?,
+            None if snapshot.has_folder("pillar") => Roots::base(vec![mount(snapshot, "pillar", "")]),
+            None => Roots::base(Vec::new()),
+        };
+        let options = Options { master: settings.options.clone(), ..Options::default() };
+        let nodegroups = settings.nodegroups.clone().unwrap_or_default();
+        Ok(TreeCompiler { compiler: Compiler::new(states, pillars, options), what, pillar, nodegroups })
+    }
+}
+
+fn mount(snapshot: &Arc<Snapshot>, folder: &str, name: &str) -> Mount {
+    let listing: Arc<dyn Listing> = snapshot.clone();
+    let tree: Arc<dyn Tree> = Arc::new(Folder::new(listing, folder));
+    Mount { name: name.to_owned(), tree }
+}
+
+/// Without settings: `states/` is the file root, with `roles/` and `orchestration/` beside it under their names; a repository with
+/// `top.sls` at its root is a file root itself.
+fn default_mounts(snapshot: &Arc<Snapshot>) -> Result<Vec<Mount>> {
+    if snapshot.has_folder("states") {
+        let beside = ["roles", "orchestration"].into_iter().filter(|f| snapshot.has_folder(f)).map(|f| mount(snapshot, f, f));
+        return Ok(std::iter::once(mount(snapshot, "states", "")).chain(beside).collect());
+    }
+    if snapshot.contains("top.sls") {
+        return Ok(vec![mount(snapshot, "", "")]);
+    }
+    Err(Diagnostic::new(Code::Repository, format!("there are no states in {}", snapshot.name))
+        .detail("Neither a folder `states` nor a `top.sls` at the root of the repository.")
+        .hint("`basalt init` makes a repository that plans at once; `file_roots` in basalt.yaml names other folders")
+        .into())
+}
+
+/// The roots that the settings name, relative to the repository.
+fn named(snapshot: &Arc<Snapshot>, names: &RootNames) -> Result<Roots> {
+    let mut roots = Roots::new();
+    for (env, folders) in names {
+        let mut mounts = Vec::new();
+        for folder in folders {
+            let Some(path) = inside("", folder) else {
+                return Err(Diagnostic::new(Code::Settings, format!("the root {folder:?} is not inside the state repository"))
+                    .hint("roots are relative to the repository, so that a commit holds all that a plan is made from")
+                    .into());
+            };
+            if !path.is_empty() && !snapshot.has_folder(&path) {
+                return Err(Diagnostic::new(Code::Settings, format!("the root {folder:?} of the settings is not in the repository")).into());
+            }
+            mounts.push(mount(snapshot, &path, ""));
+        }
+        roots.environment(env, mounts);
+    }
+    Ok(roots)
+}
+
+/// Matches the targets of top files for one host.
+pub struct HostMatcher<'a> {
+    pub id: &'a str,
+    pub grains: &'a Map,
+    pub nodegroups: &'a Map,
+}
+
+impl Matcher for HostMatcher<'_> {
+    fn matches(&self, expression: &str, form: &str, pillar: &Map) -> Result<bool> {
+        let form = Form::from_salt(form)?;
+        Ok(Target::parse(form, expression, self.nodegroups)?.matches(self.id, self.grains, pillar))
+    }
+}
+
+impl Compile for TreeCompiler {
+    fn compile(&self, id: &str, grains: &Map, answers: &Answers) -> std::result::Result<Wanted, Vec<Diagnostic>> {
+        let matcher = HostMatcher { id, grains, nodegroups: &self.nodegroups };
+        let host = HostInput { id, grains, pillar_override: self.pillar.as_ref(), answers, matcher: &matcher };
+        let compiled = self.compiler.compile(&host, &self.what)?;
+        Ok(Wanted { lows: compiled.lows, blobs: compiled.blobs, secrets: Vec::new(), missing: compiled.missing })
+    }
+}
