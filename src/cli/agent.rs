@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::End;
+use super::Ended;
 use super::print::out;
 use crate::diagnostic::Diagnostic;
 
@@ -15,7 +15,7 @@ pub struct AgentArgs {
     extract: PathBuf,
 }
 
-pub fn run(args: AgentArgs) -> Result<u8, End> {
+pub fn run(args: AgentArgs) -> Ended {
     use std::os::unix::fs::PermissionsExt;
     let failed = |e: std::io::Error| Diagnostic::io(format_args!("write to {}", args.extract.display()), &e);
     std::fs::create_dir_all(&args.extract).map_err(failed)?;

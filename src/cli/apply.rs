@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::context::{Context, machine, now};
 use super::print::{Color, Printer};
-use super::{ConnectArgs, End, RepositoryArgs, ScopeArgs, TargetArgs, WaveArgs, summary_code};
+use super::{ConnectArgs, Ended, RepositoryArgs, ScopeArgs, TargetArgs, WaveArgs, summary_code};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::engine::apply::{ApplyOptions, apply, close_all};
 use crate::engine::event::{Event, Summary};
@@ -41,7 +41,7 @@ pub struct ApplyArgs {
     pub json: bool,
 }
 
-pub async fn run(mut args: ApplyArgs, color: Color) -> Result<u8, End> {
+pub async fn run(mut args: ApplyArgs, color: Color) -> Ended {
     let printer = Arc::new(Printer::new(args.json, color));
     let saved = args.saved.as_ref().map(|path| SavedPlan::read(path, now())).transpose()?;
     if let Some(saved) = &saved {
@@ -93,7 +93,7 @@ pub async fn run(mut args: ApplyArgs, color: Color) -> Result<u8, End> {
     finish(&context, planned, summary, &args, busy > 0).await
 }
 
-async fn finish(context: &Context, planned: Vec<Planned>, planned_summary: Summary, args: &ApplyArgs, busy: bool) -> Result<u8, End> {
+async fn finish(context: &Context, planned: Vec<Planned>, planned_summary: Summary, args: &ApplyArgs, busy: bool) -> Ended {
     // What the plan counted becomes what was done; what did not get so far stays failed.
     let mut summary = Summary {
         hosts: planned_summary.hosts,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::context::Context;
 use super::print::{Color, Paint, Printer, clean};
-use super::{ConnectArgs, End, FormArgs, RepositoryArgs, TargetArgs, summary_code};
+use super::{ConnectArgs, Ended, FormArgs, RepositoryArgs, TargetArgs, summary_code};
 use crate::agent::protocol::{Answer, Body, Call};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::engine::event::{Event, Summary};
@@ -60,7 +60,7 @@ pub struct CallArgs {
     pub json: bool,
 }
 
-pub async fn run(args: RunArgs, color: Color) -> Result<u8, End> {
+pub async fn run(args: RunArgs, color: Color) -> Ended {
     let printer = Arc::new(Printer::new(args.json, color));
     let context = Context::open(&args.repository, &args.connect, printer.clone())?;
     let hosts = context.hosts(&TargetArgs { target: args.target, form: args.form }).await?;
@@ -94,7 +94,7 @@ pub async fn run(args: RunArgs, color: Color) -> Result<u8, End> {
     Ok(summary_code(&summary))
 }
 
-pub async fn call(args: CallArgs, color: Color) -> Result<u8, End> {
+pub async fn call(args: CallArgs, color: Color) -> Ended {
     let printer = Arc::new(Printer::new(args.json, color));
     let call = parse_call(&args.function, &args.arguments)?;
     let context = Context::open(&args.repository, &args.connect, printer.clone())?;

@@ -74,7 +74,7 @@ impl Context {
     }
 
     /// The hosts that a target means. Where it speaks of grains or pillar, those are known from the last hour or asked.
-    pub async fn hosts(&self, target: &TargetArgs) -> Result<Vec<Host>, End> {
+    pub async fn hosts(&self, target: &TargetArgs) -> std::result::Result<Vec<Host>, End> {
         let empty = Map::new();
         let nodegroups = self.settings.nodegroups.as_ref().unwrap_or(&empty);
         let parsed = Target::parse(form(target), &target.target, nodegroups)?;

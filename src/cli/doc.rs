@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::End;
+use super::Ended;
 use super::print::out;
 use crate::diagnostic::{Code, Diagnostic, nearest};
 use crate::function::{self, Entry};
@@ -14,7 +14,7 @@ pub struct DocArgs {
     name: Option<String>,
 }
 
-pub fn run(args: DocArgs) -> Result<u8, End> {
+pub fn run(args: DocArgs) -> Ended {
     let all = function::entries();
     let Some(name) = args.name else {
         for entry in all {

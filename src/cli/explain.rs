@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::print::{Color, Paint, Printer, clean};
-use super::{ConnectArgs, End, FormArgs, RepositoryArgs, ScopeArgs, TargetArgs, summary_code};
+use super::{ConnectArgs, Ended, FormArgs, RepositoryArgs, ScopeArgs, TargetArgs, summary_code};
 use crate::diagnostic::{Code, Diagnostic, nearest};
 use crate::engine::apply::close_all;
 use crate::engine::compile::{Answers, Compile, Compiler, Wanted};
@@ -48,7 +48,7 @@ impl Compile for Keeping {
     }
 }
 
-pub async fn run(args: ExplainArgs, color: Color) -> Result<u8, End> {
+pub async fn run(args: ExplainArgs, color: Color) -> Ended {
     let printer = Arc::new(Printer::new(false, color));
     let context = Context::open(&args.repository, &args.connect, printer.clone())?;
     let target = TargetArgs { target: args.target, form: args.form };

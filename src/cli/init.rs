@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::End;
+use super::Ended;
 use super::print::{Color, Printer};
 use crate::diagnostic::{Code, Diagnostic, Result};
 
@@ -42,7 +42,7 @@ const FILES: [(&str, &str); 7] = [
     ),
 ];
 
-pub fn run(args: InitArgs, color: Color) -> Result<u8, End> {
+pub fn run(args: InitArgs, color: Color) -> Ended {
     let made = make(&args.folder)?;
     let printer = Printer::new(false, color);
     for file in &made {

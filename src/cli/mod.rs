@@ -158,7 +158,10 @@ pub struct WaveArgs {
     lock_timeout: u64,
 }
 
-/// How a command ended. The worst code wins.
+/// What a command gives: its exit code, or the fault that ended it.
+type Ended = Result<u8, End>;
+
+/// How a command ended early.
 pub enum End {
     Code(u8),
     Fault(Box<Diagnostic>),
@@ -228,14 +231,14 @@ async fn dispatch(command: Command, color: Color) -> u8 {
     }
 }
 
-fn completions(shell: clap_complete::Shell) -> Result<u8, End> {
+fn completions(shell: clap_complete::Shell) -> Ended {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "basalt", &mut script);
     print::out(&String::from_utf8_lossy(&script));
     Ok(0)
 }
 
-fn man() -> Result<u8, End> {
+fn man() -> Ended {
     let mut page = Vec::new();
     clap_mangen::Man::new(Cli::command()).render(&mut page).map_err(|e| Diagnostic::io("write the manual page", &e))?;
     print::out(&String::from_utf8_lossy(&page));

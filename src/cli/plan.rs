@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::print::{Color, Printer};
-use super::{ConnectArgs, End, RepositoryArgs, ScopeArgs, TargetArgs, summary_code};
+use super::{ConnectArgs, End, Ended, RepositoryArgs, ScopeArgs, TargetArgs, summary_code};
 use crate::engine::apply::close_all;
 use crate::engine::event::{Event, Summary};
 use crate::engine::plan::{Planned, plan};
@@ -34,7 +34,7 @@ pub struct PlanArgs {
     detailed_exitcode: bool,
 }
 
-pub async fn run(args: PlanArgs, color: Color) -> Result<u8, End> {
+pub async fn run(args: PlanArgs, color: Color) -> Ended {
     let printer = Arc::new(Printer::new(args.json, color));
     let context = Context::open(&args.repository, &args.connect, printer.clone())?;
     let hosts = context.hosts(&args.target).await?;

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::context::{Context, confirmed, now};
 use super::print::{Color, Printer, count};
-use super::{ConnectArgs, End, RepositoryArgs, TargetArgs, summary_code};
+use super::{ConnectArgs, Ended, RepositoryArgs, TargetArgs, summary_code};
 use crate::engine::apply::{ApplyOptions, apply, close_all};
 use crate::engine::event::{Event, Summary};
 use crate::engine::history::RunHistory;
@@ -37,7 +37,7 @@ pub struct RollbackArgs {
     pub json: bool,
 }
 
-pub async fn run(args: RollbackArgs, color: Color) -> Result<u8, End> {
+pub async fn run(args: RollbackArgs, color: Color) -> Ended {
     let printer = Arc::new(Printer::new(args.json, color));
     let context = Context::open(&args.repository, &args.connect, printer.clone())?;
     let hosts = context.hosts(&args.target).await?;

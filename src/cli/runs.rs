@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::context::{Context, store_of};
 use super::print::{Color, Paint, Printer, clean, count};
-use super::{End, RepositoryArgs};
+use super::{Ended, RepositoryArgs};
 use crate::diagnostic::{Code, Diagnostic, Result, nearest};
 use crate::engine::history::{RunHistory, time_text};
 use crate::store::Store;
@@ -33,7 +33,7 @@ pub struct ShowRunArgs {
     pub json: bool,
 }
 
-pub fn run(args: RunsArgs, color: Color) -> Result<u8, End> {
+pub fn run(args: RunsArgs, color: Color) -> Ended {
     let printer = Printer::new(args.json, color);
     let store = store_of(&args.repository)?;
     let mut keys = store.list("runs/")?;
@@ -65,7 +65,7 @@ pub fn run(args: RunsArgs, color: Color) -> Result<u8, End> {
     Ok(0)
 }
 
-pub fn show(args: ShowRunArgs, color: Color) -> Result<u8, End> {
+pub fn show(args: ShowRunArgs, color: Color) -> Ended {
     let printer = Printer::new(args.json, color);
     let store = store_of(&args.repository)?;
     let key = format!("runs/{}", args.run);

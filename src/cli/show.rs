@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::print::Color;
-use super::{End, runs};
+use super::{Ended, runs};
 
 #[derive(Subcommand)]
 pub enum ShowCommand {
@@ -19,7 +19,7 @@ impl ShowCommand {
     }
 }
 
-pub async fn run(command: ShowCommand, color: Color) -> Result<u8, End> {
+pub async fn run(command: ShowCommand, color: Color) -> Ended {
     match command {
         ShowCommand::Run(args) => runs::show(args, color),
     }

@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use clap::Args;
 use serde_json::json;
 
-use super::End;
+use super::Ended;
 use super::print::{Color, Paint, Printer, out};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use hosts::{Hosts, NAMES};
@@ -64,7 +64,7 @@ struct Demo {
     steps: usize,
 }
 
-pub async fn run(args: DemoArgs, color: Color) -> std::result::Result<u8, End> {
+pub async fn run(args: DemoArgs, color: Color) -> Ended {
     let (folder, made) = match &args.folder {
         Some(folder) => {
             std::fs::create_dir(folder).map_err(|e| Diagnostic::io(format_args!("make {}", folder.display()), &e))?;
