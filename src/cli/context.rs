@@ -289,7 +289,7 @@ fn roster(snapshot: &Arc<Snapshot>, settings: &Settings, repository: &Repository
             }
         }
     };
-    Roster::parse(&crate::lang::render_alone(&text, &name)?, &name)
+    Roster::parse(&text, &name, &Map::new())
 }
 
 fn read_outside(path: &Path) -> Result<String> {

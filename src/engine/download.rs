@@ -120,7 +120,9 @@ pub fn download(url: &str, digest: Option<&Digested>, cache: &Path) -> Result<Ar
 
 fn fetch(url: &str) -> Result<Vec<u8>> {
     let failed = |why: String| {
-        Diagnostic::new(Code::Compile, format!("cannot fetch {url}")).detail(why).hint("the controller fetches sources: it must reach the server")
+        Diagnostic::new(Code::Compile, format!("cannot fetch {url}"))
+            .detail(why)
+            .hint("the controller fetches sources: it must reach the server")
     };
     let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).build().into();
     let response = agent.get(url).call().map_err(|e| failed(e.to_string()))?;

@@ -113,3 +113,12 @@ impl Compile for TreeCompiler {
         Ok(Wanted { lows: compiled.lows, blobs: compiled.blobs, secrets: Vec::new(), missing: compiled.missing })
     }
 }
+
+impl TreeCompiler {
+    /// A host's pillar alone.
+    pub fn pillar_of(&self, id: &str, grains: &Map) -> std::result::Result<Map, Vec<Diagnostic>> {
+        let matcher = HostMatcher { id, grains, nodegroups: &self.nodegroups };
+        let host = HostInput { id, grains, pillar_override: self.pillar.as_ref(), answers: &[], matcher: &matcher };
+        self.compiler.compile(&host, &What::Sls(Vec::new())).map(|compiled| compiled.pillar)
+    }
+}

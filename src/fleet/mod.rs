@@ -3,3 +3,4 @@
 pub mod roster;
 
 pub use roster::{Host, Roster, Secret};
+pub mod target;
