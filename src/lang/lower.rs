@@ -46,8 +46,8 @@ const INTERNAL: [&str; 33] = [
     "__prerequiring__",
 ];
 
-/// Each chunk once: the test runs that `prereq` adds are the planner's own business.
-pub fn lower(ordered: &Ordered) -> Result<Vec<Low>, Vec<Diagnostic>> {
+/// Each chunk once (the test runs that `prereq` adds are the planner's own business), and the environment of each.
+pub fn lower(ordered: &Ordered) -> Result<(Vec<Low>, Vec<String>), Vec<Diagnostic>> {
     let mut place: Vec<Option<usize>> = Vec::with_capacity(ordered.chunks.len());
     let mut count = 0;
     for index in 0..ordered.chunks.len() {
@@ -70,7 +70,9 @@ pub fn lower(ordered: &Ordered) -> Result<Vec<Low>, Vec<Diagnostic>> {
         let chunks: Vec<&Chunk> = ordered.chunks.iter().zip(&place).filter_map(|(chunk, place)| place.map(|_| chunk)).collect();
         listen(&chunks, &mut lows, &mut errors);
     }
-    if errors.is_empty() { Ok(lows) } else { Err(errors) }
+    let env = |chunk: &Chunk| if chunk.map.contains_key("saltenv") { chunk.text("saltenv") } else { chunk.text("__env__") };
+    let envs = ordered.chunks.iter().zip(&place).filter(|(_, place)| place.is_some()).map(|(chunk, _)| env(chunk)).collect();
+    if errors.is_empty() { Ok((lows, envs)) } else { Err(errors) }
 }
 
 fn one(chunk: &Chunk, resolved: &[(Kind, Vec<usize>)], place: &[Option<usize>]) -> Result<Low, Box<Diagnostic>> {

@@ -19,6 +19,7 @@ mod pillar;
 mod renderer;
 pub mod requisite;
 pub mod root;
+pub mod source;
 mod top;
 
 use std::collections::HashMap;
@@ -66,7 +67,9 @@ pub struct Compiled {
     /// The same for the engine: each state once.
     pub lows: Vec<plan::Low>,
     /// Contents that lows name, by hash.
-    pub blobs: HashMap<plan::Hash, Arc<[u8]>>,
+    pub blobs: source::Blobs,
+    /// Sources on the web: fetch them and add a `Content` of the name to the low.
+    pub remote: Vec<source::Remote>,
     /// Ask the host these and compile again with the answers; until then the rest is empty.
     pub missing: Vec<Call>,
 }
@@ -121,6 +124,7 @@ pub struct Compiler {
 /// One compile: the host and what was asked of it so far.
 pub(crate) struct Session<'a> {
     pub host: &'a HostInput<'a>,
+    pub grains: &'a Map,
     pub pillar: Map,
     pub missing: Mutex<Vec<Call>>,
 }
@@ -140,14 +144,26 @@ impl Compiler {
     /// Everything the engine needs for one host.
     pub fn compile(&self, host: &HostInput, what: &What) -> std::result::Result<Compiled, Vec<Diagnostic>> {
         let session = self.session(host)?;
-        let result = self.matches(&session, what).and_then(|matches| self.low(&session, &matches));
+        let result = self.wanted(&session, what);
         let missing = session.missing.into_inner().unwrap_or_else(PoisonError::into_inner);
         if !missing.is_empty() {
             return Ok(Compiled { missing, pillar: session.pillar, ..Compiled::default() });
         }
-        let ordered = result?;
-        let lows = lower::lower(&ordered)?;
-        Ok(Compiled { pillar: session.pillar, chunks: ordered.chunks, lows, ..Compiled::default() })
+        Ok(Compiled { pillar: session.pillar, ..result? })
+    }
+
+    fn wanted(&self, session: &Session, what: &What) -> std::result::Result<Compiled, Vec<Diagnostic>> {
+        let ordered = self.low(session, &self.matches(session, what)?)?;
+        let (mut lows, envs) = lower::lower(&ordered)?;
+        let mut sources = source::Sources { compiler: self, session, blobs: HashMap::new(), remote: Vec::new(), errors: Vec::new() };
+        for (index, (low, env)) in lows.iter_mut().zip(&envs).enumerate() {
+            sources.fill(index, low, env);
+        }
+        if !sources.errors.is_empty() {
+            return Err(sources.errors);
+        }
+        let (blobs, remote) = (sources.blobs, sources.remote);
+        Ok(Compiled { chunks: ordered.chunks, lows, blobs, remote, ..Compiled::default() })
     }
 
     /// The low chunks alone, as `show low` prints them: Salt checks `listen` and sources only when they are run.
@@ -158,7 +174,7 @@ impl Compiler {
     }
 
     fn session<'a>(&self, host: &'a HostInput<'a>) -> std::result::Result<Session<'a>, Vec<Diagnostic>> {
-        let mut session = Session { host, pillar: Map::new(), missing: Mutex::new(Vec::new()) };
+        let mut session = Session { host, grains: host.grains, pillar: Map::new(), missing: Mutex::new(Vec::new()) };
         session.pillar = self.pillar(&session)?;
         Ok(session)
     }
@@ -200,6 +216,12 @@ impl Compiler {
     ) -> Result<renderer::Rendered> {
         let _ = (session, side, path, env, sls, extra);
         self.files.render(file, &self.options.renderer, &|text| Ok(renderer::Text { text: text.to_owned(), lines: Vec::new() }))
+    }
+
+    /// A file that is no SLS, rendered as a template. `names` are those it sees besides.
+    fn template(&self, session: &Session, side: Side, file: &Arc<root::File>, path: &str, env: &str, names: &Map) -> Result<String> {
+        let _ = (session, side, path, env, names);
+        Ok(file.text()?.to_owned())
     }
 }
 

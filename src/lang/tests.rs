@@ -37,3 +37,162 @@ fn order(text: &str) -> String {
 fn states_run_as_they_stand_and_requisites_come_first() {
     assert_eq!(order("b:\n  test.nop\na:\n  test.nop:\n    - require:\n      - test: c\nc: test.nop\n"), "b:10000 c:10002 a:10001");
 }
+
+fn refusals(files: &[(&str, &str)]) -> String {
+    match compile(&compiler(files), &["a"]) {
+        Ok(_) => "accepted".into(),
+        Err(errors) => errors.iter().map(|e| format!("{e} [{}]", e.hint.as_deref().unwrap_or(""))).collect::<Vec<_>>().join("\n"),
+    }
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_place_and_all_at_once() {
+    let text =
+        "a:\n  file.managed:\n    user: root\nb:\n  pkg.installed:\nc:\n  test.nop:\n  - require: d\n  - x: 1\n    y: 2\n7: test.nop\n";
+    let errors = refusals(&[("a.sls", text)]);
+    let places: Vec<&str> = errors.lines().map(|line| line.split(": ").next().unwrap_or("")).collect();
+    assert_eq!(places, ["a.sls:3:5", "a.sls:5:3", "a.sls:11:1", "a.sls:6:1", "a.sls:6:1"], "{errors}");
+    assert!(errors.contains("[put `- ` before each argument]") && errors.contains("require of id c in SLS a is not a list"), "{errors}");
+}
+
+#[test]
+fn names_that_are_not_there_get_the_nearest_one() {
+    let require = "nginx:\n  pkg.installed: []\nb:\n  test.nop:\n    - require:\n      - pkg: ngnix\n";
+    assert!(
+        refusals(&[("a.sls", require)])
+            .contains("a.sls:3:1: require names pkg: ngnix, and there is no such state, in test.nop b of SLS a [did you mean pkg: nginx?]")
+    );
+    let include = "include:\n  - commn.base\n";
+    assert!(
+        refusals(&[("a.sls", include), ("common/base.sls", "x: test.nop")])
+            .contains("a.sls:2:5: there is no SLS commn.base in the environment base [did you mean common.base?]")
+    );
+    let twice = [("a.sls", "include: [b]\nx: test.nop\n"), ("b.sls", "x: test.nop\n")];
+    assert!(refusals(&twice).contains("b.sls:1:1: the id x is in SLS a and in SLS b"));
+}
+
+#[test]
+fn a_circle_is_printed_whole() {
+    let text = "a:\n  test.nop:\n    - require: [{test: c}]\nb:\n  test.nop:\n    - watch: [{test: a}]\nc:\n  test.nop:\n    - onchanges: [{test: b}]\nd: test.nop\n";
+    let errors = compile(&compiler(&[("a.sls", text)]), &["a"]).unwrap_err();
+    assert_eq!(errors[0].summary, "3 states wait for each other in a circle");
+    let lines: Vec<u32> = errors[0].related.iter().map(|(span, _)| span.line).collect();
+    assert_eq!(lines, [4, 7, 1]);
+    assert_eq!(
+        errors[0].detail,
+        "test.nop b waits for test.nop a (watch)\ntest.nop c waits for test.nop b (onchanges)\ntest.nop a waits for test.nop c (require)"
+    );
+}
+
+#[test]
+fn lows_name_each_other_by_index() {
+    let text = "a:\n  cmd.run:\n    - unless: test -e /a\n    - retry: {attempts: 3}\n    - prereq: [{test: c}]\n    - listen: [{test: b}]\n    - runas: me\n\
+                b:\n  test.nop:\n    - onfail: [{cmd: a}]\n    - require_any: [{cmd: a}, {test: c}]\nc:\n  test.nop:\n    - order: last\n";
+    let compiled = compile(&compiler(&[("a.sls", text)]), &["a"]).unwrap();
+    let ids: Vec<&str> = compiled.lows.iter().map(|low| low.id.as_str()).collect();
+    assert_eq!((ids, compiled.chunks.len()), (vec!["a", "c", "b"], 4));
+    let told = |index: usize| {
+        let requisites = compiled.lows[index].requisites.iter();
+        requisites.map(|r| format!("{:?} {} {:?}", r.kind, r.any, r.of)).collect::<Vec<_>>().join(", ")
+    };
+    assert_eq!(
+        (told(0).as_str(), told(1).as_str(), told(2).as_str()),
+        ("Prereq false [1], Listen false [2]", "", "Require true [0, 1], Onfail true [0]")
+    );
+    let low = &compiled.lows[0];
+    assert_eq!(serde_json::to_string(&low.args).unwrap(), r#"{"name":"a","runas":"me"}"#);
+    assert_eq!((low.control.unless.len(), low.control.retry.as_ref().map(|r| (r.attempts, r.interval))), (1, Some((3, 30))));
+}
+
+#[test]
+fn contents_come_from_the_tree_the_pillar_and_the_grains() {
+    let text = "/a:\n  file.managed:\n    - source: [salt://none, salt://files/a]\n/b:\n  file.managed:\n    - contents_pillar: [k:x, k:y]\n\
+                /c:\n  file.managed:\n    - contents: |\n        one\n        two\n    - contents_newline: false\n\
+                /d:\n  file.recurse:\n    - source: salt://files\n    - exclude_pat: E@^b\n/e:\n  file.managed:\n    - source: https://example.com/e\n    - source_hash: salt://files/sums\n";
+    let files = [("a.sls", text), ("files/a", "A"), ("files/sub/c", "C"), ("files/b", "B"), ("files/sums", "sha256=1")];
+    let compiler = compiler(&files);
+    let (grains, pillar) = (Map::new(), serde_json::from_str::<Map>(r#"{"k": {"x": "1", "y": 2}}"#).unwrap());
+    let host = HostInput { id: "h1", grains: &grains, pillar_override: Some(&pillar), answers: &[], matcher: &Everything };
+    let compiled = compiler.compile(&host, &What::Sls(vec!["a".into()])).unwrap();
+    let told = |index: usize| {
+        let texts = compiled.lows[index].contents.iter();
+        texts.map(|c| format!("{}={}", c.name, String::from_utf8_lossy(&compiled.blobs[&c.hash]))).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (told(0), told(1), told(2)),
+        (vec!["source=A".to_owned()], vec!["contents=1\n2\n".into()], vec!["contents=one\ntwo".into()])
+    );
+    assert_eq!(told(3), ["a=A", "sub/c=C", "sums=sha256=1"]);
+    assert!(compiled.lows[1].contents[0].secret);
+    let remote = &compiled.remote[0];
+    assert_eq!((remote.low, remote.url.as_str(), remote.hashes.as_deref()), (4, "https://example.com/e", Some("sha256=1")));
+}
+
+#[test]
+fn a_source_that_is_not_there_names_the_nearest() {
+    let text = "/a:\n  file.managed:\n    - source: salt://files/motdd\n";
+    assert!(
+        refusals(&[("a.sls", text), ("files/motd", "")])
+            .contains("a.sls:1:1: file.managed /a names salt://files/motdd, and there is no such file [did you mean salt://files/motd?]")
+    );
+}
+
+/// Small trees, cut and stirred: whatever comes, there is an answer.
+#[test]
+fn no_sls_makes_it_panic() {
+    let seeds = [
+        "include:\n  - .b\n  - base: c\nx:\n  file.managed:\n    - name: /x\n    - require:\n      - pkg: y\n    - watch_in: [{service: z}]\ny: pkg.installed\nz:\n  service.running:\n    - names: [a, {b: [{x: 1}]}]\n    - order: last\n",
+        "extend:\n  x:\n    file:\n      - user: me\n      - require: [{sls: 'a*'}]\nexclude: [{id: y}, b]\nw:\n  cmd.run:\n    - prereq: [x]\n    - use: [{file: x}]\n    - listen_in: [z]\n    - retry: true\n    - order: -1\n",
+        "#!yaml|json\n{\"a\": {\"test.nop\": [{\"require\": [{\"sls\": \"b\"}]}]}}\n",
+    ];
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut next = |n: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % n.max(1) as u64) as usize
+    };
+    let bits = [
+        "[",
+        "]",
+        "{",
+        "}",
+        ": ",
+        "- ",
+        "\n",
+        "  ",
+        "null",
+        "names",
+        "require",
+        "order",
+        "x",
+        "b",
+        "*",
+        "1",
+        "sls",
+        "extend:\n",
+        "name",
+        "use_in",
+        "'",
+        "__",
+    ];
+    for _ in 0..4_000 {
+        let mut files = Vec::new();
+        for (name, seed) in ["a.sls", "b/init.sls", "c.sls"].into_iter().zip(0..) {
+            let mut text: Vec<char> = seeds[(seed + next(2)) % seeds.len()].chars().collect();
+            for _ in 0..next(4) {
+                let at = next(text.len());
+                match next(3) {
+                    0 => drop(text.drain(at..(at + next(8)).min(text.len()))),
+                    1 => text.splice(at..at, bits[next(bits.len())].chars()).for_each(drop),
+                    _ => text.truncate(text.len() - next(10)),
+                }
+            }
+            files.push((name, text.into_iter().collect::<String>()));
+        }
+        let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        for error in compile(&compiler(&files), &["a"]).err().unwrap_or_default() {
+            assert!(!error.summary.is_empty());
+        }
+    }
+}

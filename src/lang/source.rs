@@ -1,0 +1,467 @@
+//! The contents that lows name: `salt://` sources, rendered where they are templates, `contents_pillar` and its kin, directories of `file.recurse`.
+//!
+//! They become `plan::Content`s, and their bytes go to the blobs, by hash. What lies on the web is only named (`Remote`): the caller fetches it. What
+//! lies on the host (`/path`, `file://`) is left to the agent.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::root::{File, clean};
+use super::{Compiler, Session, Side, glob};
+use crate::diagnostic::{Code, Diagnostic, Result, nearest};
+use crate::plan::{Content, Hash, Low};
+use crate::value::{Map, Value};
+
+/// A source on the web. Where the low has a `template`, what was fetched goes through `Compiler::render_fetched`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Remote {
+    /// Index of the low, and the name its content is to have.
+    pub low: usize,
+    pub name: String,
+    pub url: String,
+    /// `source_hash` as it was written: a digest, or where a file with digests is.
+    pub source_hash: Option<String>,
+    pub source_hash_name: Option<String>,
+    /// The text of `source_hash`, where that is a file of the tree.
+    pub hashes: Option<String>,
+    pub skip_verify: bool,
+    pub template: bool,
+}
+
+/// Bytes by hash.
+pub type Blobs = HashMap<Hash, Arc<[u8]>>;
+
+/// Where `salt://path?saltenv=env` points.
+struct Place {
+    env: String,
+    path: String,
+}
+
+pub(super) struct Sources<'a> {
+    pub compiler: &'a Compiler,
+    pub session: &'a Session<'a>,
+    pub blobs: Blobs,
+    pub remote: Vec<Remote>,
+    pub errors: Vec<Diagnostic>,
+}
+
+impl Sources<'_> {
+    /// Finds all contents of a low. `env` is its own, or that of its SLS.
+    pub fn fill(&mut self, index: usize, low: &mut Low, env: &str) {
+        if let Err(error) = self.find(index, low, env) {
+            let span = low.span.clone();
+            self.errors.push(match span {
+                Some(span) => error.or_at(span),
+                None => *error,
+            });
+        }
+    }
+
+    fn find(&mut self, index: usize, low: &mut Low, env: &str) -> Result<()> {
+        match (low.state.as_str(), low.fun.as_str()) {
+            ("file", "managed") => {
+                if !self.contents(low, env)? {
+                    self.one(index, low, env, "source", false)?;
+                }
+            }
+            ("file", "recurse") => self.directory(low, env)?,
+            ("file", "append" | "prepend" | "blockreplace") => {
+                self.one(index, low, env, "source", true)?;
+                let sources = low.args.get("sources").map(texts).unwrap_or_default();
+                for (number, source) in sources.iter().enumerate() {
+                    self.source(index, low, env, std::slice::from_ref(source), &format!("sources:{number}"), true)?;
+                }
+            }
+            ("file", "serialize") => self.dataset(low)?,
+            ("cmd", "script") => {
+                if !low.args.get("source").is_some_and(Value::truthy) {
+                    low.args.insert("source", low.name.clone());
+                }
+                self.one(index, low, env, "source", false)?;
+            }
+            ("pkg", _) => {
+                for entry in low.args.get("sources").and_then(Value::as_list).unwrap_or_default().to_vec() {
+                    if let Some((name, Value::Str(source))) = entry.as_map().and_then(|map| map.0.first()) {
+                        self.source(index, low, env, std::slice::from_ref(source), &format!("sources:{}", name.to_text()), false)?;
+                    }
+                }
+            }
+            _ => self.one(index, low, env, "source", false)?,
+        }
+        Ok(())
+    }
+
+    /// The argument `source`: one, or a list of which the first that is there counts.
+    fn one(&mut self, index: usize, low: &mut Low, env: &str, argument: &str, always_template: bool) -> Result<()> {
+        let sources = low.args.get(argument).map(texts).unwrap_or_default();
+        if sources.is_empty() { Ok(()) } else { self.source(index, low, env, &sources, argument, always_template) }
+    }
+
+    fn source(&mut self, index: usize, low: &mut Low, env: &str, sources: &[String], name: &str, always_template: bool) -> Result<()> {
+        let mut missing = Vec::new();
+        for source in sources {
+            if let Some(place) = salt_url(source, env) {
+                match self.compiler.roots.read(&place.env, &place.path)? {
+                    Some(file) => {
+                        let content = self.file(low, &place, &file, source, name, always_template)?;
+                        low.contents.push(content);
+                        return Ok(());
+                    }
+                    None => missing.push(place),
+                }
+            } else if source.starts_with("http://") || source.starts_with("https://") || source.starts_with("ftp://") {
+                let text = |key: &str| low.args.get(key).map(Value::to_text).filter(|text| !text.is_empty());
+                let source_hash = text("source_hash");
+                let hashes = match source_hash.as_deref().and_then(|hash| salt_url(hash, env)) {
+                    Some(place) => match self.compiler.roots.read(&place.env, &place.path)? {
+                        Some(file) => Some(file.text()?.to_owned()),
+                        None => return Err(Box::new(self.not_there(low, &place))),
+                    },
+                    None => None,
+                };
+                self.remote.push(Remote {
+                    low: index,
+                    name: name.to_owned(),
+                    url: source.clone(),
+                    source_hash,
+                    source_hash_name: text("source_hash_name"),
+                    hashes,
+                    skip_verify: low.args.get("skip_verify").is_some_and(Value::truthy),
+                    template: always_template || template_of(low)?,
+                });
+                return Ok(());
+            } else {
+                // A path on the host: the agent looks whether it is there.
+                return Ok(());
+            }
+        }
+        match missing.first() {
+            Some(place) => Err(Box::new(self.not_there(low, place))),
+            None => Ok(()),
+        }
+    }
+
+    fn file(&mut self, low: &Low, place: &Place, file: &Arc<File>, source: &str, name: &str, always_template: bool) -> Result<Content> {
+        let bytes: Arc<[u8]> = if always_template || template_of(low)? {
+            self.render(low, &place.env, &place.path, file, source)?.into_bytes().into()
+        } else {
+            file.bytes.clone()
+        };
+        Ok(self.content(name.to_owned(), bytes, Some(file.mode)))
+    }
+
+    fn content(&mut self, name: String, bytes: Arc<[u8]>, mode: Option<u32>) -> Content {
+        let hash = Hash::of(&bytes);
+        let size = bytes.len() as u64;
+        self.blobs.insert(hash.clone(), bytes);
+        Content { name, hash, size, mode, link: None, secret: false }
+    }
+
+    fn render(&self, low: &Low, env: &str, path: &str, file: &Arc<File>, source: &str) -> Result<String> {
+        let names = names(low, source)?;
+        self.compiler.template(self.session, Side::States, file, path, env, &names)
+    }
+
+    /// `contents`, `contents_pillar` and `contents_grains` of file.managed. The argument itself shrinks to nothing: what it said is a blob.
+    fn contents(&mut self, low: &mut Low, env: &str) -> Result<bool> {
+        let Some(argument) =
+            ["contents", "contents_pillar", "contents_grains"].into_iter().find(|name| low.args.get(name).is_some_and(|v| !v.is_null()))
+        else {
+            return Ok(false);
+        };
+        let given = low.args.get(argument).cloned().unwrap_or_default();
+        let delimiter = low.args.get("contents_delimiter").and_then(Value::as_str).unwrap_or(":");
+        let value = match argument {
+            "contents" => given,
+            _ => {
+                let data = if argument == "contents_pillar" { &self.session.pillar } else { &self.session.grains };
+                let what = if argument == "contents_pillar" { "pillar" } else { "grains" };
+                let look = |key: &Value| look_up(data, &key.to_text(), delimiter).ok_or_else(|| not_known(low, argument, what, key, data));
+                match &given {
+                    Value::List(keys) => {
+                        let parts = keys.iter().map(|key| look(key).map(|value| value.to_text())).collect::<Result<Vec<_>>>()?;
+                        Value::Str(parts.join("\n"))
+                    }
+                    key => look(key)?,
+                }
+            }
+        };
+        let newline = low.args.get("contents_newline").is_none_or(Value::truthy);
+        let mut text = written(low, argument, &value, newline)?;
+        if template_of(low)? {
+            let file = Arc::new(File {
+                bytes: text.into_bytes().into(),
+                mode: 0o644,
+                link: None,
+                shown: format!("{} of {}", argument, low.id).into(),
+            });
+            text = self.render(low, env, "", &file, "")?;
+        }
+        let mut content = self.content("contents".into(), text.into_bytes().into(), None);
+        content.secret = argument == "contents_pillar";
+        low.contents.push(content);
+        if argument == "contents" {
+            low.args.insert(argument, "");
+        }
+        Ok(true)
+    }
+
+    /// `dataset_pillar` becomes the `dataset` it names.
+    fn dataset(&mut self, low: &mut Low) -> Result<()> {
+        let Some(key) = low.args.remove("dataset_pillar").filter(Value::truthy) else { return Ok(()) };
+        let found = look_up(&self.session.pillar, &key.to_text(), ":");
+        let dataset = found.ok_or_else(|| not_known(low, "dataset_pillar", "pillar", &key, &self.session.pillar))?;
+        low.args.insert("dataset", dataset);
+        Ok(())
+    }
+
+    /// Every file below the source of file.recurse. With `include_empty` an empty directory is a name that ends in a slash.
+    fn directory(&mut self, low: &mut Low, env: &str) -> Result<()> {
+        let sources = low.args.get("source").map(texts).unwrap_or_default();
+        let places: Vec<Place> = sources.iter().filter_map(|source| salt_url(source, env)).collect();
+        let mut found = None;
+        for place in &places {
+            let prefix = if place.path.is_empty() { String::new() } else { format!("{}/", place.path) };
+            let paths = self.compiler.roots.paths(&place.env)?;
+            let below: Vec<String> = range(&paths, &prefix).iter().cloned().collect();
+            let empty = if low.args.get("include_empty").is_some_and(Value::truthy) {
+                self.compiler.roots.empty_directories(&place.env, &prefix)?
+            } else {
+                Vec::new()
+            };
+            if !below.is_empty() || !empty.is_empty() {
+                found = Some((place, prefix, below, empty));
+                break;
+            }
+        }
+        let Some((place, prefix, below, empty)) = found else {
+            return match places.first() {
+                Some(place) => Err(Box::new(self.not_there(low, place))),
+                None => Err(Box::new(
+                    Diagnostic::new(Code::Compile, format!("file.recurse {} has no source in the state repository", low.id))
+                        .hint("source: salt://DIRECTORY"),
+                )),
+            };
+        };
+        let wanted = Patterns::of(low)?;
+        let depth = low.args.get("maxdepth").and_then(Value::as_int).and_then(|n| usize::try_from(n).ok());
+        let keep_links =
+            low.args.get("keep_symlinks").is_some_and(Value::truthy) || low.args.get("force_symlinks").is_some_and(Value::truthy);
+        for path in below {
+            let name = path.strip_prefix(&prefix).unwrap_or(&path).to_owned();
+            if depth.is_some_and(|depth| name.matches('/').count() > depth) || !wanted.take(&name)? {
+                continue;
+            }
+            let Some(file) = self.compiler.roots.read(&place.env, &path)? else { continue };
+            let content = match &file.link {
+                Some(target) if keep_links => {
+                    Content { name, hash: Hash::of(b""), size: 0, mode: None, link: Some(target.clone()), secret: false }
+                }
+                _ => {
+                    let at = Place { env: place.env.clone(), path: path.clone() };
+                    self.file(low, &at, &file, &format!("salt://{path}"), &name, false)?
+                }
+            };
+            low.contents.push(content);
+        }
+        for path in empty {
+            let name = path.strip_prefix(&prefix).unwrap_or(&path).to_owned() + "/";
+            if depth.is_none_or(|depth| name.matches('/').count() <= depth + 1) && wanted.take(name.trim_end_matches('/'))? {
+                low.contents.push(Content { name, hash: Hash::of(b""), size: 0, mode: None, link: None, secret: false });
+            }
+        }
+        Ok(())
+    }
+
+    fn not_there(&self, low: &Low, place: &Place) -> Diagnostic {
+        let error =
+            Diagnostic::new(Code::Compile, format!("{} {} names salt://{}, and there is no such file", low.function(), low.id, place.path));
+        let paths = self.compiler.roots.paths(&place.env).unwrap_or_default();
+        match nearest(&place.path, paths.iter().map(String::as_str)) {
+            Some(near) => error.hint(format!("did you mean salt://{near}?")),
+            None if !self.compiler.roots.has(&place.env) => error.hint(format!("there is no environment {}", place.env)),
+            None => error.hint("paths of sources start at the file roots"),
+        }
+    }
+}
+
+impl Compiler {
+    /// Renders what was fetched for a `Remote` with a template.
+    pub fn render_fetched(
+        &self,
+        host: &super::HostInput,
+        low: &Low,
+        remote: &Remote,
+        bytes: Vec<u8>,
+    ) -> std::result::Result<Vec<u8>, Vec<Diagnostic>> {
+        let session = self.session(host)?;
+        let file = Arc::new(File { bytes: bytes.into(), mode: 0o644, link: None, shown: remote.url.as_str().into() });
+        let names = names(low, &remote.url).map_err(|error| vec![*error])?;
+        let text = self.template(&session, Side::States, &file, "", &self.options.saltenv, &names);
+        text.map(String::into_bytes).map_err(|error| vec![*error])
+    }
+}
+
+/// The paths that start with a prefix; the list is sorted.
+fn range<'a>(paths: &'a [String], prefix: &str) -> &'a [String] {
+    let start = paths.partition_point(|path| path.as_str() < prefix);
+    let rest = paths.get(start..).unwrap_or_default();
+    rest.get(..rest.partition_point(|path| path.starts_with(prefix))).unwrap_or_default()
+}
+
+/// `salt://path?saltenv=env`; nothing for any other place.
+fn salt_url(source: &str, env: &str) -> Option<Place> {
+    let rest = source.strip_prefix("salt://")?;
+    let (path, query) = rest.split_once("?saltenv=").unwrap_or((rest, env));
+    // The root itself is a directory one can recurse into.
+    Some(Place { env: query.to_owned(), path: clean(path.strip_prefix('|').unwrap_or(path)).unwrap_or_default() })
+}
+
+/// A string, or the strings of a list (of a mapping its first key: `- salt://a: HASH`).
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::Str(text) if !text.is_empty() => vec![text.clone()],
+        Value::List(items) => items.iter().flat_map(texts).collect(),
+        Value::Map(map) => map.0.first().and_then(|(key, _)| key.as_str()).map(str::to_owned).into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a low's source is a template; other languages than Jinja are refused.
+fn template_of(low: &Low) -> Result<bool> {
+    match low.args.get("template") {
+        Some(Value::Str(name)) if name == "jinja" => Ok(true),
+        Some(value) if value.truthy() => Err(Box::new(
+            Diagnostic::new(Code::Compile, format!("{} {} has template: {value}", low.function(), low.id)).hint("basalt renders jinja"),
+        )),
+        _ => Ok(false),
+    }
+}
+
+/// The names a file's template sees besides those of every template: `defaults`, over them `context`, and the state's own.
+fn names(low: &Low, source: &str) -> Result<Map> {
+    let mut out = Map::new();
+    for key in ["user", "group", "mode", "attrs"] {
+        out.insert(key, low.args.get(key).cloned().unwrap_or_default());
+    }
+    out.insert("name", low.name.clone());
+    out.insert("source", source);
+    for argument in ["defaults", "context"] {
+        match low.args.get(argument) {
+            None | Some(Value::Null) => {}
+            Some(Value::Map(map)) => out.0.extend(map.iter().map(|(key, value)| (key.clone(), value.clone()))),
+            Some(other) => {
+                let summary = format!("{argument} of {} {} is {}, not a mapping", low.function(), low.id, other.kind());
+                return Err(Box::new(
+                    Diagnostic::new(Code::Compile, summary).hint(format!("indent what belongs to {argument} deeper, without `- `")),
+                ));
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn look_up(data: &Map, key: &str, delimiter: &str) -> Option<Value> {
+    if let Some(value) = data.get(key) {
+        return Some(value.clone());
+    }
+    let (first, rest) = key.split_once(delimiter)?;
+    data.get(first)?.traverse(rest, delimiter).cloned()
+}
+
+fn not_known(low: &Low, argument: &str, what: &str, key: &Value, data: &Map) -> Box<Diagnostic> {
+    let key = key.to_text();
+    let error =
+        Diagnostic::new(Code::Compile, format!("{argument} of {} {} names {key}, and the {what} has no such key", low.function(), low.id));
+    Box::new(match nearest(&key, data.0.keys().filter_map(Value::as_str)) {
+        Some(near) => error.hint(format!("did you mean {near}?")),
+        None => error,
+    })
+}
+
+/// Salt's rule: every line of every part, each with a line break.
+fn written(low: &Low, argument: &str, value: &Value, newline: bool) -> Result<String> {
+    let parts = match value {
+        Value::List(parts) => parts.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let mut out = String::new();
+    for part in parts {
+        if matches!(part, Value::List(_) | Value::Map(_)) {
+            let summary = format!("{argument} of {} {} is {}, not a string or a list of strings", low.function(), low.id, value.kind());
+            return Err(Box::new(Diagnostic::new(Code::Compile, summary).hint("file.serialize writes data as YAML or JSON")));
+        }
+        for line in split_lines(&part.to_text()) {
+            out.push_str(line);
+            out.push('\n');
+        }
+    }
+    if !newline {
+        out.truncate(out.trim_end_matches('\n').trim_end_matches('\r').len());
+    }
+    Ok(out)
+}
+
+/// Python's `splitlines`.
+fn split_lines(text: &str) -> Vec<&str> {
+    let breaks = ['\n', '\r', '\u{b}', '\u{c}', '\u{1c}', '\u{1d}', '\u{1e}', '\u{85}', '\u{2028}', '\u{2029}'];
+    let mut out = Vec::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(breaks) {
+        let (line, tail) = rest.split_at(at);
+        out.push(line);
+        rest = tail.strip_prefix("\r\n").unwrap_or_else(|| tail.get(tail.chars().next().map_or(0, char::len_utf8)..).unwrap_or_default());
+    }
+    if !rest.is_empty() {
+        out.push(rest);
+    }
+    out
+}
+
+/// `include_pat` and `exclude_pat`: globs, or regular expressions after `E@`.
+struct Patterns {
+    include: Vec<Pattern>,
+    exclude: Vec<Pattern>,
+}
+
+enum Pattern {
+    Glob(String),
+    Regex(Box<fancy_regex::Regex>),
+}
+
+impl Patterns {
+    fn of(low: &Low) -> Result<Patterns> {
+        let read = |argument: &str| {
+            let texts = low.args.get(argument).map(texts).unwrap_or_default();
+            let pattern = |text: String| match text.strip_prefix("E@") {
+                None => Ok(Pattern::Glob(text)),
+                Some(regex) => fancy_regex::Regex::new(regex).map(|regex| Pattern::Regex(Box::new(regex))).map_err(|error| {
+                    Box::new(Diagnostic::new(
+                        Code::Compile,
+                        format!("{argument} of {} {} is no regular expression: {error}", low.function(), low.id),
+                    ))
+                }),
+            };
+            texts.into_iter().map(pattern).collect::<Result<Vec<_>>>()
+        };
+        Ok(Patterns { include: read("include_pat")?, exclude: read("exclude_pat")? })
+    }
+
+    fn take(&self, path: &str) -> Result<bool> {
+        let any = |patterns: &[Pattern]| {
+            for pattern in patterns {
+                let fits = match pattern {
+                    Pattern::Glob(glob) => glob::matches(glob, path),
+                    Pattern::Regex(regex) => regex.is_match(path).map_err(|error| {
+                        Box::new(Diagnostic::new(Code::Compile, format!("a pattern takes too long on {path}: {error}")))
+                    })?,
+                };
+                if fits {
+                    return Ok::<bool, Box<Diagnostic>>(true);
+                }
+            }
+            Ok(false)
+        };
+        Ok((self.include.is_empty() || any(&self.include)?) && !any(&self.exclude)?)
+    }
+}
