@@ -299,18 +299,29 @@ fn read_outside(path: &Path) -> Result<String> {
 
 /// `--pillar`: JSON, or a file of JSON or YAML.
 fn pillar(scope: &ScopeArgs) -> Result<Option<Map>> {
-    let Some(text) = &scope.pillar else { return Ok(None) };
+    pillar_argument(scope.pillar.as_deref())
+}
+
+/// What `--pillar` gives: JSON, or a file of JSON or YAML.
+pub fn pillar_argument(argument: Option<&str>) -> Result<Option<Map>> {
+    let Some(text) = argument else { return Ok(None) };
     let (text, name) = if text.trim_start().starts_with('{') {
-        (text.clone(), "--pillar".to_owned())
+        (text.to_owned(), "--pillar".to_owned())
     } else {
         let read = std::fs::read_to_string(text);
         let failed = |e| Diagnostic { code: Code::Usage, ..Diagnostic::io(format_args!("read the pillar {text}"), &e) };
-        (read.map_err(failed)?, text.clone())
+        (read.map_err(failed)?, text.to_owned())
     };
     match crate::yaml::load(&text, &name)? {
         Value::Map(map) => Ok(Some(map)),
         other => Err(Diagnostic::new(Code::Usage, format!("a pillar is a mapping, {name} is {}", other.kind())).into()),
     }
+}
+
+/// The tree of a repository alone, for what needs no host.
+pub fn tree_of(repository: &RepositoryArgs, what: What, pillar: Option<Map>) -> Result<TreeCompiler> {
+    let snapshot = Arc::new(Snapshot::open(&repository.repo, repository.commit.as_deref(), &cache_folder())?);
+    TreeCompiler::new(&snapshot, &settings(&snapshot)?, what, pillar)
 }
 
 /// Where the history of this repository is kept: one folder per repository, named by where it is.

@@ -13,6 +13,7 @@ pub mod print;
 mod progress;
 mod rollback;
 mod runs;
+mod see;
 mod show;
 
 use std::path::PathBuf;

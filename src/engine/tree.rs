@@ -119,6 +119,6 @@ impl TreeCompiler {
     pub fn pillar_of(&self, id: &str, grains: &Map) -> std::result::Result<Map, Vec<Diagnostic>> {
         let matcher = HostMatcher { id, grains, nodegroups: &self.nodegroups };
         let host = HostInput { id, grains, pillar_override: self.pillar.as_ref(), answers: &[], matcher: &matcher };
-        self.compiler.compile(&host, &What::Sls(Vec::new())).map(|compiled| compiled.pillar)
+        self.compiler.pillar_data(&host)
     }
 }

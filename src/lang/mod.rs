@@ -169,8 +169,23 @@ impl Compiler {
     /// The low chunks alone, as `show low` prints them: Salt checks `listen` and sources only when they are run.
     pub fn chunks(&self, host: &HostInput, what: &What) -> std::result::Result<Vec<Chunk>, Vec<Diagnostic>> {
         let session = self.session(host)?;
-        let matches = self.matches(&session, what)?;
-        Ok(self.low(&session, &matches)?.chunks)
+        Ok(self.low(&session, &self.matches(&session, what)?)?.chunks)
+    }
+
+    /// The high data in Salt's shape, as chunks are made of it.
+    pub fn high_data(&self, host: &HostInput, what: &What) -> std::result::Result<Map, Vec<Diagnostic>> {
+        let session = self.session(host)?;
+        Ok(self.resolved(&session, &self.matches(&session, what)?)?.to_value())
+    }
+
+    /// The SLS of each environment that the top file gives the host.
+    pub fn top(&self, host: &HostInput) -> std::result::Result<IndexMap<String, Vec<String>>, Vec<Diagnostic>> {
+        self.highstate(&self.session(host)?)
+    }
+
+    /// The host's pillar.
+    pub fn pillar_data(&self, host: &HostInput) -> std::result::Result<Map, Vec<Diagnostic>> {
+        Ok(self.session(host)?.pillar)
     }
 
     fn session<'a>(&self, host: &'a HostInput<'a>) -> std::result::Result<Session<'a>, Vec<Diagnostic>> {
@@ -187,8 +202,12 @@ impl Compiler {
         }
     }
 
-    /// The steps of Salt's `call_high`: errors of one step are collected, and keep the next from being made.
     fn low(&self, session: &Session, matches: &IndexMap<String, Vec<String>>) -> std::result::Result<order::Ordered, Vec<Diagnostic>> {
+        low::compile(&self.resolved(session, matches)?)
+    }
+
+    /// The steps of Salt's `call_high`: errors of one step are collected, and keep the next from being made.
+    fn resolved(&self, session: &Session, matches: &IndexMap<String, Vec<String>>) -> std::result::Result<high::High, Vec<Diagnostic>> {
         let mut errors = Vec::new();
         let mut high = self.high(session, matches, &mut errors);
         requisite::extend(&mut high, false, &mut errors);
@@ -197,11 +216,9 @@ impl Compiler {
             requisite::requisite_in(&mut high, &mut errors);
             high.apply_exclude();
         }
-        if errors.is_empty() { low::compile(&high) } else { Err(errors) }
+        if errors.is_empty() { Ok(high) } else { Err(errors) }
     }
-}
 
-impl Compiler {
     /// A file as data, rendered for this host. `extra` are names the template sees besides.
     #[allow(clippy::too_many_arguments)]
     fn render(

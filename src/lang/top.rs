@@ -148,7 +148,7 @@ impl Compiler {
             let mut done = HashSet::new();
             let mut includes = Vec::new();
             match roots.read(env, self.top_name()) {
-                Ok(Some(file)) => list.extend(self.top(session, side, env, self.top_name(), &file, &mut includes, errors)),
+                Ok(Some(file)) => list.extend(self.top_file(session, side, env, self.top_name(), &file, &mut includes, errors)),
                 Ok(None) => {}
                 Err(error) => errors.push(*error),
             }
@@ -159,7 +159,7 @@ impl Compiler {
                         continue;
                     }
                     match roots.find_sls(env, &sls) {
-                        Ok(Some((path, file))) => list.extend(self.top(session, side, env, &path, &file, &mut Vec::new(), errors)),
+                        Ok(Some((path, file))) => list.extend(self.top_file(session, side, env, &path, &file, &mut Vec::new(), errors)),
                         Ok(None) => errors.push(
                             Diagnostic::new(Code::Compile, format!("there is no SLS {sls} that a top file includes")).at(span.clone()),
                         ),
@@ -181,7 +181,7 @@ impl Compiler {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn top(
+    fn top_file(
         &self,
         session: &Session,
         side: Side,
