@@ -177,7 +177,7 @@ impl Context {
 
     pub fn tree(&self, scope: &ScopeArgs) -> Result<TreeCompiler> {
         let what = if scope.sls.is_empty() { What::Highstate } else { What::Sls(scope.sls.clone()) };
-        TreeCompiler::new(&self.snapshot, &self.settings, what, pillar(scope)?)
+        TreeCompiler::new(&self.snapshot, &self.settings, what, pillar(scope)?, cache_folder())
     }
 
     pub fn run_header(&self, rolls_back: Vec<String>) -> RunHeader {

@@ -1,14 +1,18 @@
 //! A state repository as the compiler sees it: which folders are file roots, which are pillar, and compiling it for a host.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::compile::{Answers, Compile, Wanted};
+use super::download::{Digested, download};
 use super::repository::{Snapshot, inside};
 use super::settings::{Roots as RootNames, Settings};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::fleet::target::{Form, Target};
 use crate::lang::root::{Folder, Listing, Mount, Roots, Tree};
-use crate::lang::{Compiler, HostInput, Matcher, Options, What};
+use crate::lang::source::Remote;
+use crate::lang::{Compiled, Compiler, HostInput, Matcher, Options, What};
+use crate::plan::{Content, Hash};
 use crate::value::Map;
 
 impl Listing for Snapshot {
@@ -29,10 +33,12 @@ pub struct TreeCompiler {
     /// Laid over the pillar of every host.
     pub pillar: Option<Map>,
     pub nodegroups: Map,
+    /// The controller's cache, for sources on the web.
+    cache: PathBuf,
 }
 
 impl TreeCompiler {
-    pub fn new(snapshot: &Arc<Snapshot>, settings: &Settings, what: What, pillar: Option<Map>) -> Result<TreeCompiler> {
+    pub fn new(snapshot: &Arc<Snapshot>, settings: &Settings, what: What, pillar: Option<Map>, cache: PathBuf) -> Result<TreeCompiler> {
         let states = match &settings.file_roots {
             Some(names) => named(snapshot, names)?,
             None => Roots::base(default_mounts(snapshot)?),
@@ -44,7 +50,7 @@ impl TreeCompiler {
         };
         let options = Options { master: settings.options.clone(), ..Options::default() };
         let nodegroups = settings.nodegroups.clone().unwrap_or_default();
-        Ok(TreeCompiler { compiler: Compiler::new(states, pillars, options), what, pillar, nodegroups })
+        Ok(TreeCompiler { compiler: Compiler::new(states, pillars, options), what, pillar, nodegroups, cache })
     }
 }
 
@@ -109,7 +115,16 @@ impl Compile for TreeCompiler {
     fn compile(&self, id: &str, grains: &Map, answers: &Answers) -> std::result::Result<Wanted, Vec<Diagnostic>> {
         let matcher = HostMatcher { id, grains, nodegroups: &self.nodegroups };
         let host = HostInput { id, grains, pillar_override: self.pillar.as_ref(), answers, matcher: &matcher };
-        let compiled = self.compiler.compile(&host, &self.what)?;
+        let mut compiled = self.compiler.compile(&host, &self.what)?;
+        let mut faults = Vec::new();
+        for remote in std::mem::take(&mut compiled.remote) {
+            if let Err(found) = self.fetch(&host, &mut compiled, &remote) {
+                faults.extend(found);
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
         Ok(Wanted { lows: compiled.lows, blobs: compiled.blobs, secrets: Vec::new(), missing: compiled.missing })
     }
 }
@@ -120,5 +135,50 @@ impl TreeCompiler {
         let matcher = HostMatcher { id, grains, nodegroups: &self.nodegroups };
         let host = HostInput { id, grains, pillar_override: self.pillar.as_ref(), answers: &[], matcher: &matcher };
         self.compiler.pillar_data(&host)
+    }
+
+    /// Brings a source on the web into the low that names it.
+    fn fetch(&self, host: &HostInput<'_>, compiled: &mut Compiled, remote: &Remote) -> std::result::Result<(), Vec<Diagnostic>> {
+        let Some(low) = compiled.lows.get(remote.low) else { return Ok(()) };
+        let placed = |fault: crate::diagnostic::Error| {
+            vec![match &low.span {
+                Some(span) => fault.or_at(span.clone()),
+                None => *fault,
+            }]
+        };
+        let digest = self.digest(remote).map_err(placed)?;
+        let mut bytes = download(&remote.url, digest.as_ref(), &self.cache).map_err(placed)?;
+        if remote.template {
+            bytes = self.compiler.render_fetched(host, low, remote, bytes.to_vec())?.into();
+        }
+        let hash = Hash::of(&bytes);
+        let content =
+            Content { name: remote.name.clone(), hash: hash.clone(), size: bytes.len() as u64, mode: None, link: None, secret: false };
+        if let Some(low) = compiled.lows.get_mut(remote.low) {
+            low.contents.push(content);
+        }
+        compiled.blobs.insert(hash, bytes);
+        Ok(())
+    }
+
+    /// What the source must be: the digest itself, or the one that a hash file (in the tree or on the web) has for it.
+    fn digest(&self, remote: &Remote) -> Result<Option<Digested>> {
+        if remote.skip_verify {
+            return Ok(None);
+        }
+        let name = remote.source_hash_name.as_deref().unwrap_or(&remote.url);
+        if let Some(text) = &remote.hashes {
+            return Digested::find(text, name).map(Some);
+        }
+        match &remote.source_hash {
+            Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
+                let text = download(url, None, &self.cache)?;
+                Digested::find(&String::from_utf8_lossy(&text), name).map(Some)
+            }
+            Some(digest) => Digested::parse(digest).map(Some),
+            None => Err(Diagnostic::new(Code::Compile, format!("nothing says what {} is to be", remote.url))
+                .hint("give a source_hash; `skip_verify: True` takes whatever the server sends")
+                .into()),
+        }
     }
 }
