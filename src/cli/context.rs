@@ -321,7 +321,7 @@ pub fn pillar_argument(argument: Option<&str>) -> Result<Option<Map>> {
 /// The tree of a repository alone, for what needs no host.
 pub fn tree_of(repository: &RepositoryArgs, what: What, pillar: Option<Map>) -> Result<TreeCompiler> {
     let snapshot = Arc::new(Snapshot::open(&repository.repo, repository.commit.as_deref(), &cache_folder())?);
-    TreeCompiler::new(&snapshot, &settings(&snapshot)?, what, pillar)
+    TreeCompiler::new(&snapshot, &settings(&snapshot)?, what, pillar, cache_folder())
 }
 
 /// Where the history of this repository is kept: one folder per repository, named by where it is.
@@ -337,7 +337,7 @@ pub fn store_of(repository: &RepositoryArgs) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(DiskStore::at(folder("XDG_STATE_HOME", ".local/state").join(name.get(..24).unwrap_or(&name)))))
 }
 
-fn cache_folder() -> PathBuf {
+pub fn cache_folder() -> PathBuf {
     folder("XDG_CACHE_HOME", ".cache")
 }
 

@@ -34,7 +34,7 @@ pub struct TreeCompiler {
     pub pillar: Option<Map>,
     pub nodegroups: Map,
     /// The controller's cache, for sources on the web.
-    cache: PathBuf,
+    pub cache: PathBuf,
 }
 
 impl TreeCompiler {
