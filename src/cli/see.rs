@@ -107,7 +107,13 @@ fn look(args: &SeeArgs, thing: Thing) -> std::result::Result<Value, Vec<Diagnost
         context::tree_of(&args.repository, what, pillar).map_err(one)?
     } else {
         let (states, pillars) = (roots(&args.file_root).map_err(one)?, roots(&args.pillar_root).map_err(one)?);
-        TreeCompiler { compiler: Compiler::new(states, pillars, Options::default()), what, pillar, nodegroups: Map::new(), cache: super::context::cache_folder() }
+        TreeCompiler {
+            compiler: Compiler::new(states, pillars, Options::default()),
+            what,
+            pillar,
+            nodegroups: Map::new(),
+            cache: super::context::cache_folder(),
+        }
     };
     let matcher = HostMatcher { id: &id, grains: &grains, nodegroups: &tree.nodegroups };
     let host = HostInput { id: &id, grains: &grains, pillar_override: tree.pillar.as_ref(), answers: &[], matcher: &matcher };

@@ -1,0 +1,232 @@
+//! Bad input: each kind ends with a clear error, its place, the right exit code, and nothing lost or half done.
+//!
+//! Hosts here are folders on this machine, reached by the local transport; what needs a real host stands in `tests/engine.rs`.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A state repository with one host whose root is a folder.
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+struct Said {
+    code: Option<i32>,
+    text: String,
+}
+
+impl Bench {
+    fn new(files: &[(&str, &str)]) -> Bench {
+        let bench = Bench { folder: tempfile::tempdir().unwrap() };
+        std::fs::create_dir_all(bench.root().join("etc")).unwrap();
+        std::fs::create_dir_all(bench.repository()).unwrap();
+        bench.git(&["init", "-q", "-b", "main"]);
+        bench.write("roster.yaml", &format!("web1:\n  host: local\n  root: {}\n", bench.root().display()));
+        bench.write("states/top.sls", "base:\n  '*': [main]\n");
+        for (path, text) in files {
+            bench.write(path, text);
+        }
+        bench.git(&["add", "-A"]);
+        bench.git(&["commit", "-q", "-m", "first"]);
+        bench
+    }
+
+    fn repository(&self) -> PathBuf {
+        self.folder.path().join("salt")
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let file = self.repository().join(path);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, text).unwrap();
+    }
+
+    fn read(&self, path: &str) -> Option<String> {
+        std::fs::read_to_string(self.root().join(path)).ok()
+    }
+
+    fn git(&self, args: &[&str]) {
+        let mut git = Command::new("git");
+        git.arg("-C").arg(self.repository()).args(["-c", "user.name=t", "-c", "user.email=t@localhost"]).args(args);
+        assert!(git.output().unwrap().status.success(), "git {args:?}");
+    }
+
+    fn basalt(&self, args: &[&str]) -> Said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_basalt"));
+        command.args(args).current_dir(self.repository()).env_remove("BASALT_REPO").env_remove("BASALT_ROSTER");
+        for (name, place) in [("XDG_STATE_HOME", "state"), ("XDG_CACHE_HOME", "cache"), ("XDG_CONFIG_HOME", "config")] {
+            command.env(name, self.folder.path().join(place));
+        }
+        // One agent for all tests of this file.
+        command.env("BASALT_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("agents"));
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        Said { code: status.code(), text: format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)) }
+    }
+
+    /// Plan and apply refuse with this code and say all of this; the host stays empty.
+    #[track_caller]
+    fn refused(&self, code: i32, words: &[&str]) {
+        for args in [&["plan"][..], &["apply", "--yes"]] {
+            self.basalt(args).is(code, words);
+        }
+        assert_eq!(std::fs::read_dir(self.root().join("etc")).unwrap().count(), 0, "something was done all the same");
+    }
+}
+
+impl Said {
+    #[track_caller]
+    fn is(&self, code: i32, words: &[&str]) {
+        assert_eq!(self.code, Some(code), "{}", self.text);
+        for word in words {
+            assert!(self.text.contains(word), "{word:?} is not in:\n{}", self.text);
+        }
+    }
+}
+
+/// A file that would be made first, so that a half-done apply shows.
+const FIRST: &str = "/etc/first:\n  file.managed:\n    - contents: first\n";
+
+#[test]
+fn broken_yaml_names_its_place() {
+    let sls = format!("{FIRST}/etc/second:\n  file.managed:\n    - contents: [a, b\n    - mode: '0644'\n");
+    Bench::new(&[("states/main.sls", &sls)]).refused(1, &["states/main.sls", "web1"]);
+}
+
+#[test]
+fn a_duplicate_key_names_its_place() {
+    let sls = format!("{FIRST}/etc/second:\n  file.managed: []\n/etc/first:\n  file.absent: []\n");
+    Bench::new(&[("states/main.sls", &sls)]).refused(1, &["states/main.sls:6", "/etc/first"]);
+}
+
+#[test]
+fn a_broken_template_names_template_line_and_column() {
+    let sls = format!("{FIRST}{{% if grains['id'] %}}\n/etc/second:\n  file.managed: []\n");
+    Bench::new(&[("states/main.sls", &sls)]).refused(1, &["states/main.sls:"]);
+    let undefined = format!("{FIRST}/etc/second:\n  file.managed:\n    - contents: {{{{ pillar['nope'] }}}}\n");
+    Bench::new(&[("states/main.sls", &undefined)]).refused(1, &["states/main.sls:6", "nope"]);
+}
+
+#[test]
+fn an_unknown_state_or_argument_names_the_nearest() {
+    let state = format!("{FIRST}/etc/second:\n  file.manged: []\n");
+    Bench::new(&[("states/main.sls", &state)]).refused(1, &["file.manged", "file.managed", "states/main.sls:4"]);
+    let argument = format!("{FIRST}/etc/second:\n  file.managed:\n    - contnets: x\n");
+    Bench::new(&[("states/main.sls", &argument)]).refused(1, &["contnets", "contents", "states/main.sls"]);
+}
+
+#[test]
+fn a_missing_source_names_what_was_wanted() {
+    let sls = format!("{FIRST}/etc/second:\n  file.managed:\n    - source: salt://files/nginx.cnf\n");
+    let bench = Bench::new(&[("states/main.sls", &sls), ("states/files/nginx.conf", "x\n")]);
+    bench.refused(1, &["salt://files/nginx.cnf", "salt://files/nginx.conf"]);
+    let sls = format!("include:\n  - nothere\n{FIRST}");
+    Bench::new(&[("states/main.sls", &sls)]).refused(1, &["nothere", "states/main.sls"]);
+}
+
+#[test]
+fn a_cycle_is_printed_whole() {
+    let sls = "/etc/a:\n  file.managed:\n    - require: [{file: /etc/b}]\n/etc/b:\n  file.managed:\n    - require: [{file: /etc/c}]\n\
+               /etc/c:\n  file.managed:\n    - require: [{file: /etc/a}]\n";
+    Bench::new(&[("states/main.sls", sls)])
+        .refused(1, &["/etc/a", "/etc/b", "/etc/c", "states/main.sls:1", "states/main.sls:4", "states/main.sls:7"]);
+}
+
+#[test]
+fn an_id_that_stands_twice_names_both_places() {
+    let bench = Bench::new(&[
+        ("states/main.sls", "include:\n  - other\n/etc/x:\n  file.managed: []\n"),
+        ("states/other.sls", "/etc/x:\n  file.absent: []\n"),
+    ]);
+    bench.refused(1, &["/etc/x", "main", "other"]);
+}
+
+#[test]
+fn a_requisite_that_matches_nothing_is_refused() {
+    let sls = format!("{FIRST}/etc/second:\n  file.managed:\n    - require:\n      - file: /etc/frist\n");
+    Bench::new(&[("states/main.sls", &sls)]).refused(1, &["/etc/frist", "states/main.sls"]);
+}
+
+#[test]
+fn a_target_a_commit_and_a_repository_that_are_not_there_are_named() {
+    let bench = Bench::new(&[("states/main.sls", FIRST)]);
+    bench.basalt(&["plan", "wbe1"]).is(1, &["wbe1", "did you mean \"web1\""]);
+    bench.basalt(&["plan", "--commit", "nope"]).is(1, &["nope"]);
+    bench.basalt(&["plan", "--repo", "/nonexistent"]).is(1, &["/nonexistent"]);
+    bench.basalt(&["plan", "-G", "-E", "x"]).is(1, &["cannot be used with"]);
+    bench.basalt(&["rollback", "--run", "20200101-0000-aaaa", "--yes"]).is(1, &["20200101-0000-aaaa"]);
+    bench.basalt(&["show", "run", "20200101-0000-aaaa"]).is(1, &["20200101-0000-aaaa"]);
+}
+
+#[test]
+fn settings_and_rosters_are_checked() {
+    let bench = Bench::new(&[("states/main.sls", FIRST)]);
+    bench.write("basalt.yaml", "paralel: 3\n");
+    bench.basalt(&["plan"]).is(1, &["basalt.yaml:1", "paralel", "parallel"]);
+    bench.write("basalt.yaml", "parallel: 3\n");
+    bench.write("roster.yaml", "web1:\n  hots: 192.0.2.1\n");
+    bench.basalt(&["plan"]).is(1, &["roster.yaml", "hots", "host"]);
+}
+
+#[test]
+fn without_a_terminal_and_without_yes_nothing_happens() {
+    let bench = Bench::new(&[("states/main.sls", FIRST)]);
+    bench.basalt(&["apply"]).is(1, &["--yes"]);
+    assert_eq!(bench.read("etc/first"), None);
+}
+
+#[test]
+fn a_saved_plan_of_another_tree_or_host_is_stale() {
+    let bench = Bench::new(&[("states/main.sls", FIRST)]);
+    let plan = bench.folder.path().join("plan");
+    let plan = plan.to_str().unwrap();
+    // Of a dirty work tree that has changed since.
+    bench.write("states/main.sls", &format!("{FIRST}# edited\n"));
+    bench.basalt(&["plan", "-o", plan]).is(0, &["Saved."]);
+    bench.write("states/main.sls", &format!("{FIRST}# edited again\n"));
+    bench.basalt(&["apply", "--yes", "--plan", plan]).is(5, &["tree"]);
+    // Of another host that answers to the same name.
+    bench.basalt(&["plan", "-o", plan]).is(0, &["Saved."]);
+    std::fs::write(bench.root().join("etc/machine-id"), "11111111111111111111111111111111\n").unwrap();
+    bench.basalt(&["apply", "--yes", "--plan", plan]).is(5, &["another machine"]);
+    assert_eq!(bench.read("etc/first"), None);
+}
+
+#[test]
+fn a_damaged_journal_is_told_and_stops_nobody_but_its_own_rollback() {
+    let bench = Bench::new(&[("states/main.sls", FIRST)]);
+    bench.basalt(&["apply", "--yes"]).is(0, &["ok="]);
+    let runs = bench.root().join("var/lib/basalt/runs");
+    let run = std::fs::read_dir(&runs).unwrap().next().unwrap().unwrap().path();
+    let journal = run.join("journal");
+    let whole = std::fs::read(&journal).unwrap();
+    // A torn tail, as a power cut leaves it: what is whole counts.
+    std::fs::write(&journal, &whole[..whole.len() - 10]).unwrap();
+    bench.basalt(&["plan"]).is(0, &["No changes"]);
+    bench.basalt(&["rollback", "--yes"]).is(0, &["taken back"]);
+    assert_eq!(bench.read("etc/first"), None);
+    // Damage in the middle: never guessed at.
+    bench.basalt(&["apply", "--yes"]).is(0, &["ok="]);
+    for entry in std::fs::read_dir(&runs).unwrap() {
+        let journal = entry.unwrap().path().join("journal");
+        let mut bytes = std::fs::read(&journal).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x15;
+        std::fs::write(&journal, bytes).unwrap();
+    }
+    let said = bench.basalt(&["rollback", "--yes"]);
+    assert!(matches!(said.code, Some(1 | 3)), "{}", said.text);
+    assert!(said.text.contains("damaged"), "{}", said.text);
+    assert_eq!(bench.read("etc/first").as_deref(), Some("first\n"));
+}
+
+#[test]
+fn a_path_that_leaves_the_roots_is_not_there() {
+    let sls = format!("{FIRST}/etc/second:\n  file.managed:\n    - source: salt://../../secret\n");
+    let bench = Bench::new(&[("states/main.sls", &sls)]);
+    std::fs::write(bench.folder.path().join("secret"), "secret\n").unwrap();
+    bench.refused(1, &["secret"]);
+}
