@@ -79,6 +79,13 @@ pub async fn run(mut args: ApplyArgs, color: Color) -> Ended {
         }
     }
     let busy = planned.iter().filter(|p| !p.plan.steps.is_empty()).count();
+    // A tree that does not compile for one host is not applied to the others: half a commit is no commit.
+    if summary.codes.iter().any(|c| !matches!(c, Code::Failed | Code::Unreachable | Code::HostKey)) {
+        printer.plan_summary(&summary);
+        printer.say("Nothing was changed.");
+        close_all(planned.into_iter().map(|p| p.session).collect()).await;
+        return Ok(summary_code(&summary));
+    }
     if busy > 0 {
         if !args.json {
             printer.plan_summary(&summary);
@@ -98,7 +105,6 @@ async fn finish(context: &Context, planned: Vec<Planned>, planned_summary: Summa
     let mut summary = Summary {
         hosts: planned_summary.hosts,
         unreachable: planned_summary.unreachable,
-        failed: planned_summary.codes.iter().filter(|c| !matches!(c, Code::Failed | Code::Unreachable | Code::HostKey)).count(),
         codes: planned_summary.codes.iter().copied().filter(|c| *c != Code::Failed).collect(),
         ..Summary::default()
     };
