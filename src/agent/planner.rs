@@ -452,8 +452,13 @@ impl<'a> Planner<'a> {
                 Some(earlier) => laid_over(&earlier.from, &earlier.to),
                 None => self.projection.now(&key)?,
             };
+            if !differs(&from, &to) {
+                continue;
+            }
+            let object = object::of(&key)?;
+            let to = object.resolve(self.projection.sys, &from, &to, &|directory| self.projection.touched(directory))?;
             if differs(&from, &to) {
-                let one_way = object::of(&key)?.one_way(self.projection.sys, &from, &to);
+                let one_way = object.one_way(self.projection.sys, &from, &to);
                 changes.push(Planned { key, from, to, one_way });
             }
         }

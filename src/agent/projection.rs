@@ -11,8 +11,9 @@ use crate::plan::{Hash, Key, Kind, Low, RequisiteKind};
 use crate::system::{FileKind, System};
 use crate::value::{Attrs, Value};
 
-/// Attributes that only serve to restore a thing exactly. They never make a plan stale and never differ from what is wanted unless wanted.
-const ONLY_RESTORED: [&str; 2] = ["mtime", "xattrs"];
+/// Attributes that only serve to restore a thing exactly, or that tell of something else's state (a user's home, its neighbours in the
+/// file). They never make a plan stale and never differ from what is wanted unless wanted.
+const ONLY_RESTORED: [&str; 4] = ["mtime", "xattrs", "files", "home_exists"];
 
 /// What `lstat` tells of a path, as far as conditions ask for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,6 +102,11 @@ impl<'a> Projection<'a> {
     /// The low that decides what a key is, where that is known only after apply.
     pub fn unsure(&self, key: &Key) -> Option<usize> {
         self.unsure.get(key).copied()
+    }
+
+    /// Whether a planned step changes, or may change, a file below this directory (`/etc/apt/`).
+    pub fn touched(&self, directory: &str) -> bool {
+        self.laid.keys().chain(self.unsure.keys()).any(|key| key.kind == Kind::File && key.name.starts_with(directory))
     }
 
     /// The low whose commands may yet change what is at a key; `None` where the projection tells the truth.

@@ -10,6 +10,7 @@ mod accounts;
 pub mod crontab;
 pub mod file;
 pub mod group;
+pub mod packages;
 pub mod user;
 
 use crate::diagnostic::{Code, Diagnostic, Result};
@@ -26,6 +27,7 @@ static OBJECTS: &[(Kind, Make)] = &[
     (Kind::File, |path| Box::new(file::File::new(path))),
     (Kind::Crontab, |user| Box::new(crontab::Crontab::new(user))),
     (Kind::Group, |name| Box::new(group::Group::new(name))),
+    (Kind::Packages, |manager| Box::new(packages::Packages::new(manager))),
     (Kind::User, |name| Box::new(user::User::new(name))),
 ];
 
@@ -47,6 +49,12 @@ pub trait Object: Send + Sync {
 
     /// What is there. Absent is an answer (no attributes), not an error.
     fn read(&self, sys: &System) -> Result<Attrs>;
+
+    /// What `to` comes to on this host, side effects included: exact versions, what is pulled in and what goes with it. An error is a
+    /// state that would fail. `touched` tells whether an earlier step changes a file below a directory. By default `to` itself.
+    fn resolve(&self, _sys: &System, _from: &Attrs, to: &Attrs, _touched: &dyn Fn(&str) -> bool) -> Result<Attrs> {
+        Ok(to.clone())
+    }
 
     /// Makes sure that `set(_, from)` will be possible later: puts what `from` only names (contents by hash, package files) into
     /// the run's keep. Called, and synced, before the first change of this key in a run. Changes nothing else.
