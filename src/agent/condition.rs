@@ -49,6 +49,11 @@ pub struct Commands {
 }
 
 impl Commands {
+    /// At apply, every state asks anew.
+    pub fn forget(&self) {
+        self.ran.borrow_mut().clear();
+    }
+
     /// As the user wrote them, with their exit codes.
     pub fn list(&self) -> Vec<(String, i32)> {
         self.ran.borrow().values().cloned().collect()

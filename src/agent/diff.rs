@@ -1,9 +1,7 @@
-//! What people see of a change: unified diffs of texts, one line per attribute of everything else, secrets never.
-
-use similar::TextDiff;
+//! What people see of a change: as its object describes it, secrets never, and contents only where they are not large.
 
 use super::projection::Projection;
-use crate::diagnostic::{Code, Result};
+use crate::diagnostic::Result;
 use crate::object::Object;
 use crate::plan::{Hash, Key, Kind, Low};
 use crate::value::{Attrs, Value};
@@ -66,81 +64,41 @@ pub fn secret(low: &Low) -> bool {
 
 /// How a change looks, for people. Contents that are not on the host yet are noted as missing in the projection.
 pub fn describe(projection: &Projection, object: &dyn Object, low: &Low, from: &Attrs, to: &Attrs, mask: &Mask) -> Result<String> {
-    if to.is_empty() {
-        return Ok(String::new());
+    let describe = |from: &Attrs, to: &Attrs| mask.text(&object.describe(projection.sys, from, to));
+    let hash = |attrs: &Attrs| attrs.get("content").and_then(Value::as_str).map(|hash| Hash(hash.to_owned()));
+    let (old, new) = (hash(from), hash(to));
+    if object.key().kind != Kind::File || old == new {
+        return Ok(describe(from, to));
     }
-    let mut text = String::new();
-    let (mut from, mut to) = (from.clone(), to.clone());
-    if object.key().kind == Kind::File {
-        let (old, new) = (from.remove("content"), to.remove("content"));
-        let (old_size, new_size) = (from.remove("size"), to.remove("size"));
-        if let Some(new) = new.filter(|new| old.as_ref() != Some(new)) {
-            let old = Side::new(low, old.as_ref(), old_size);
-            let new = Side::new(low, Some(&new), new_size);
-            text = contents(projection, &object.key().name, &old, &new, secret(low), mask)?;
-        }
-    }
-    text.push_str(&mask.text(&object.describe(projection.sys, &from, &to)));
-    Ok(text)
-}
-
-/// One side of a change of contents.
-struct Side {
-    hash: Option<Hash>,
-    size: Option<u64>,
-}
-
-impl Side {
-    fn new(low: &Low, content: Option<&Value>, size: Option<Value>) -> Side {
-        let hash = content.and_then(Value::as_str).map(|hash| Hash(hash.to_owned()));
-        let announced = || low.contents.iter().find(|c| Some(&c.hash) == hash.as_ref()).map(|c| c.size);
-        let size = size.and_then(|v| v.as_int()).and_then(|v| u64::try_from(v).ok()).or_else(announced);
-        Side { hash, size }
-    }
-
-    /// Nothing where there is no such file; the error says that it is too large or under way.
-    fn text(&self, projection: &Projection) -> Result<Option<Vec<u8>>> {
-        match &self.hash {
-            None => Ok(Some(Vec::new())),
-            Some(_) if self.size.is_some_and(|size| size >= LARGE) => Ok(None),
-            Some(hash) => match projection.bytes(hash) {
-                Ok(bytes) if bytes.len() as u64 >= LARGE => Ok(None),
-                Ok(bytes) => Ok(Some(bytes.to_vec())),
-                Err(e) if e.code == Code::HostNeeded => Ok(Some(Vec::new())),
-                // Changed since it was read: apply will find the plan stale.
-                Err(_) => Ok(None),
-            },
-        }
-    }
-
-    fn shown(&self) -> String {
-        match (&self.hash, self.size) {
-            (None, _) => "nothing".to_owned(),
-            (Some(_), Some(size)) => format!("{size} bytes"),
-            (Some(_), None) => "contents".to_owned(),
-        }
-    }
-}
-
-fn contents(projection: &Projection, path: &str, old: &Side, new: &Side, secret: bool, mask: &Mask) -> Result<String> {
-    if secret {
-        return Ok("content differs (secret)\n".to_owned());
-    }
-    let (Some(before), Some(after)) = (old.text(projection)?, new.text(projection)?) else {
-        return Ok(format!("content: {} → {}\n", old.shown(), new.shown()));
+    let without =
+        |attrs: &Attrs| Attrs::from_iter(attrs.iter().filter(|(name, _)| *name != "content").map(|(n, v)| (n.clone(), v.clone())));
+    let instead = |line: &str| match to.is_empty() {
+        true => format!("{line}\n"),
+        false => describe(&without(from), &without(to)) + line + "\n",
     };
-    let (Some(before), Some(after)) = (as_text(&before), as_text(&after)) else {
-        return Ok(format!("binary content: {} → {} bytes\n", old.shown(), after.len()));
-    };
-    if mask.holds_secret(before) || mask.holds_secret(after) {
-        return Ok("content differs (secret)\n".to_owned());
+    if secret(low) {
+        return Ok(instead("content differs (secret)"));
     }
-    let name = if old.hash.is_none() { "/dev/null" } else { path };
-    Ok(TextDiff::from_lines(before, after).unified_diff().context_radius(3).header(name, path).to_string())
+    let (before, after) = (size(low, from, old.as_ref()), size(low, to, new.as_ref()));
+    if before.max(after) >= Some(LARGE) {
+        let shown = |size: Option<u64>| size.map_or("nothing".to_owned(), |size| format!("{size} bytes"));
+        return Ok(instead(&format!("content: {} → {}", shown(before), shown(after))));
+    }
+    for hash in [old, new].into_iter().flatten() {
+        match projection.bytes(&hash) {
+            Ok(bytes) if mask.holds_secret(&String::from_utf8_lossy(&bytes)) => return Ok(instead("content differs (secret)")),
+            Ok(_) => {}
+            // Under way; or changed since it was read, and then apply finds the plan stale.
+            Err(_) => return Ok(instead("content differs")),
+        }
+    }
+    Ok(describe(from, to))
 }
 
-fn as_text(bytes: &[u8]) -> Option<&str> {
-    std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0'))
+/// How large a content is, as far as it is known without having it.
+fn size(low: &Low, attrs: &Attrs, hash: Option<&Hash>) -> Option<u64> {
+    let noted = attrs.get("size").and_then(Value::as_int).and_then(|size| u64::try_from(size).ok());
+    noted.or_else(|| low.contents.iter().find(|c| Some(&c.hash) == hash).map(|c| c.size))
 }
 
 #[cfg(test)]

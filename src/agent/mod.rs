@@ -2,6 +2,7 @@
 //!
 //! Upper layers know of it only the `protocol`.
 
+mod command;
 pub mod condition;
 pub mod diff;
 pub mod grains;
@@ -13,6 +14,7 @@ pub mod projection;
 pub mod protocol;
 pub mod requisite;
 pub mod revert;
+pub mod run;
 pub mod serve;
 pub mod wire;
 

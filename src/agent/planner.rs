@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::condition::{self, Asker, Commands};
 use super::diff::{self, Mask};
+use super::history;
 use super::projection::{Projection, Reads, View, differs, laid_over};
 use super::protocol::PlanRequest;
 use super::requisite::{self, Fate, Maybe, Status};
@@ -28,6 +29,7 @@ pub struct Plan {
     pub reads: Reads,
     pub mask: Mask,
     pub host: HostPlan,
+    pub owed: Vec<Debt>,
 }
 
 /// What happens when a low's turn comes. A low that listens may have a second turn at the end.
@@ -51,6 +53,8 @@ pub enum Decision {
         why: String,
         waits_for: Vec<usize>,
         keys: Vec<Key>,
+        /// What it runs if what it watches changes: owed from the start of the run.
+        reaction: Option<Box<Run>>,
     },
     /// It would fail.
     Fail(String),
@@ -64,7 +68,7 @@ pub enum Decision {
 #[derive(Clone, Debug, Default)]
 pub struct Deed {
     pub changes: Vec<Planned>,
-    pub run: Option<Run>,
+    pub run: Option<Box<Run>>,
     /// It reacts to this change of something it watches or listens to.
     pub reaction: Option<String>,
 }
@@ -85,7 +89,7 @@ pub fn plan(sys: &System, request: PlanRequest) -> Result<Plan> {
     let functions = parse(&request.lows)?;
     let mask = Mask::new(&request.secrets);
     let commands = Commands::default();
-    let (owed, mut notices) = unfinished(sys)?;
+    let owed = debts(sys)?;
     let mut projection = Projection::new(sys);
     let mut fetched: Vec<Hash> = Vec::new();
     let (turns, reads) = loop {
@@ -103,11 +107,6 @@ pub fn plan(sys: &System, request: PlanRequest) -> Result<Plan> {
         fetched.extend(missing);
         projection = planner.projection.again();
     };
-    notices.extend(
-        owed.iter()
-            .filter(|(what, _)| !turns.iter().any(|t| pays(&request.lows, t, what)))
-            .map(|(what, since)| format!("{what} is still owed {since}, and no state of this plan does it")),
-    );
     let steps: Vec<Step> = turns.iter().filter_map(|turn| step(&request.lows, turn, &turns, &mask)).collect();
     let shown: BTreeSet<usize> = steps.iter().map(|step| step.low).collect();
     let host = HostPlan {
@@ -116,9 +115,9 @@ pub fn plan(sys: &System, request: PlanRequest) -> Result<Plan> {
         steps,
         generation: sys.generation()?,
         commands: commands.list().into_iter().map(|(line, _)| mask.text(&line)).collect(),
-        notices,
+        notices: history::notices(sys)?,
     };
-    Ok(Plan { lows: request.lows, functions, turns, reads, mask, host })
+    Ok(Plan { lows: request.lows, functions, turns, reads, mask, host, owed })
 }
 
 /// The functions of the lows; everything wrong with them in one error.
@@ -145,49 +144,30 @@ fn parse(lows: &[Low]) -> Result<Vec<Box<dyn Function>>> {
     }
 }
 
-/// What earlier runs left undone: what is owed and since when, and what the plan has to say about them.
-fn unfinished(sys: &System) -> Result<(Vec<(String, String)>, Vec<String>)> {
-    let mut notices = Vec::new();
-    let mut since = BTreeMap::new();
+/// A reaction that an earlier run still owes, by its name, and since which run.
+pub type Debt = (String, String);
+
+fn debts(sys: &System) -> Result<Vec<Debt>> {
     let owed = sys.owed()?;
-    for (index, run) in sys.runs()?.into_iter().enumerate() {
-        // The newest run says how things ended; older ones only since when something is owed.
-        if index > 0 && (owed.is_empty() || index > 20) {
-            break;
-        }
-        let id = &run.header.id;
-        let journal = match sys.read_journal(id) {
-            Ok(journal) => journal,
-            Err(e) => {
-                notices.push(e.summary.clone());
-                continue;
-            }
-        };
-        if index == 0 && !journal.entries.iter().any(|e| matches!(e, Entry::End { .. })) {
-            notices.push(format!("run {id} of {} did not end: it was broken off or is under way", run.header.who));
-        }
+    if owed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut since = BTreeMap::new();
+    for run in sys.runs()? {
+        let Ok(journal) = sys.read_journal(&run.header.id) else { break };
+        // Each run repeats what was owed when it began: the oldest that names it is the one that made it necessary.
         for entry in &journal.entries {
             if let Entry::Owed(owed) = entry {
-                since.insert(owed.what.clone(), format!("since run {id}"));
+                since.insert(owed.what.clone(), format!("since run {}", run.header.id));
             }
         }
     }
-    let owed = owed.into_iter().map(|o| {
-        let since = since.get(&o.what).cloned().unwrap_or_default();
-        (o.what, since)
-    });
-    Ok((owed.collect(), notices))
+    Ok(owed.into_iter().map(|o| (o.what.clone(), since.remove(&o.what).unwrap_or_default())).collect())
 }
 
 /// What names a reaction in the journal's list of what is owed.
 pub fn owed_name(low: &Low) -> String {
     format!("{}: {} ({})", low.state, low.id, low.name)
-}
-
-fn pays(lows: &[Low], turn: &Turn, what: &str) -> bool {
-    let reacts =
-        matches!(&turn.decision, Decision::Do(deed) if deed.reaction.is_some()) || matches!(turn.decision, Decision::Unknown { .. });
-    reacts && lows.get(turn.low).is_some_and(|low| owed_name(low) == what)
 }
 
 pub struct Planner<'a> {
@@ -199,7 +179,9 @@ pub struct Planner<'a> {
     /// By low; lows that have not had their turn have none.
     pub fates: Vec<Option<Fate>>,
     /// Reactions that an earlier run still owes, and since when.
-    pub owed: Vec<(String, String)>,
+    pub owed: Vec<Debt>,
+    /// At apply: what the plan expected of each low, which is what a `prereq` goes by.
+    pub expected: Vec<Fate>,
 }
 
 impl<'a> Planner<'a> {
@@ -210,7 +192,7 @@ impl<'a> Planner<'a> {
         commands: &'a Commands,
         permitted: bool,
     ) -> Planner<'a> {
-        Planner { lows, functions, projection, commands, permitted, fates: vec![None; lows.len()], owed: Vec::new() }
+        Planner { lows, functions, projection, commands, permitted, fates: vec![None; lows.len()], owed: Vec::new(), expected: Vec::new() }
     }
 
     fn pass(&mut self, mask: &Mask) -> Result<Vec<Turn>> {
@@ -298,6 +280,9 @@ impl<'a> Planner<'a> {
 
     /// What a test run of a low says, for `prereq`.
     fn test(&self, low: usize) -> Fate {
+        if let Some(expected) = self.expected.get(low).filter(|fate| fate.changes != Maybe::Unknown) {
+            return *expected;
+        }
         match self.fates.get(low) {
             Some(None) => fate(&self.decide_without_prereq(low).1),
             _ => self.fate(low),
@@ -344,7 +329,7 @@ impl<'a> Planner<'a> {
     fn consider(&self, low: &Low, function: &dyn Function, view: &View, status: &Status) -> Result<Decision> {
         let unknown = |why: String, waits_for: Vec<usize>| -> Result<Decision> {
             let keys = self.objects(function, view).unwrap_or_default();
-            Ok(Decision::Unknown { why, waits_for, keys })
+            Ok(Decision::Unknown { why, waits_for, keys, reaction: None })
         };
         if let Status::Unknown(of) = status {
             return unknown(format!("runs if {} changes", self.names(of)), of.clone());
@@ -374,18 +359,30 @@ impl<'a> Planner<'a> {
         match (status, owed) {
             (Status::Changed(of), _) => self.react(function, view, &format!("{} changes", self.names(of)), comment),
             (_, Some((_, since))) => self.react(function, view, &format!("owed {since}"), comment),
-            (Status::MayChange(of), None) => match function.react(view, "")? {
-                Some(_) => unknown(format!("reacts if {} changes", self.names(of)), of.clone()),
-                None => Ok(Decision::Stay(comment)),
-            },
+            (Status::MayChange(of), None) => Ok(self.may_react(function.react(view, "")?, of, keys).unwrap_or(Decision::Stay(comment))),
             _ => Ok(Decision::Stay(comment)),
         }
+    }
+
+    /// Something it watches may change; `None`: it would not care.
+    fn may_react(&self, want: Option<Want>, of: &[usize], keys: Vec<Key>) -> Option<Decision> {
+        let reaction = match want? {
+            Want::Run(run) | Want::Then(_, run) => Some(Box::new(run)),
+            Want::Nothing(_) => return None,
+            _ => None,
+        };
+        Some(Decision::Unknown { why: format!("reacts if {} changes", self.names(of)), waits_for: of.to_vec(), keys, reaction })
     }
 
     fn react(&self, function: &dyn Function, view: &View, cause: &str, comment: String) -> Result<Decision> {
         let deed = match function.react(view, cause)? {
             Some(Want::Unknown(why)) => {
-                return Ok(Decision::Unknown { why, waits_for: self.projection.pending().to_vec(), keys: self.objects(function, view)? });
+                return Ok(Decision::Unknown {
+                    why,
+                    waits_for: self.projection.pending().to_vec(),
+                    keys: self.objects(function, view)?,
+                    reaction: None,
+                });
             }
             Some(want) => self.deed(want, Some(cause.to_owned()))?,
             None => None,
@@ -409,12 +406,9 @@ impl<'a> Planner<'a> {
             Status::Changed(of) => self
                 .objects(&**function, &view)
                 .and_then(|_| self.react(&**function, &view, &format!("listens: {} changes", self.names(of)), String::new())),
-            Status::MayChange(of) => match function.react(&view, "") {
-                Ok(Some(_)) => {
-                    Ok(Decision::Unknown { why: format!("reacts if {} changes", self.names(of)), waits_for: of.clone(), keys: Vec::new() })
-                }
-                other => other.map(|_| Decision::Stay(String::new())),
-            },
+            Status::MayChange(of) => {
+                function.react(&view, "").map(|want| self.may_react(want, of, Vec::new()).unwrap_or_else(|| Decision::Stay(String::new())))
+            }
             _ => return None,
         };
         Some((status, decision.unwrap_or_else(|e| Decision::Fail(e.summary.clone()))))
@@ -462,7 +456,7 @@ impl<'a> Planner<'a> {
                 changes.push(Planned { key, from, to, one_way });
             }
         }
-        Ok((!changes.is_empty() || run.is_some()).then_some(Deed { changes, run, reaction }))
+        Ok((!changes.is_empty() || run.is_some()).then(|| Deed { changes, run: run.map(Box::new), reaction }))
     }
 
     /// `sls.id, sls.id`.
@@ -485,7 +479,7 @@ fn test_runs(lows: &[Low]) -> BTreeSet<usize> {
 }
 
 /// What a decision means for the lows that name this one.
-fn fate(decision: &Decision) -> Fate {
+pub fn fate(decision: &Decision) -> Fate {
     match decision {
         Decision::Stay(_) | Decision::Test => Fate::SAME,
         Decision::Do(deed) if deed.changes.is_empty() && deed.run.as_ref().is_some_and(|run| run.stateful) => Fate::UNKNOWN,

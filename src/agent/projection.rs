@@ -7,13 +7,14 @@ use std::sync::Arc;
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::function::There;
 use crate::object;
+use crate::object::file::File;
 use crate::plan::{Hash, Key, Kind, Low, RequisiteKind};
 use crate::system::{FileKind, System};
 use crate::value::{Attrs, Value};
 
 /// Attributes that only serve to restore a thing exactly, or that tell of something else's state (a user's home, its neighbours in the
 /// file). They never make a plan stale and never differ from what is wanted unless wanted.
-const ONLY_RESTORED: [&str; 4] = ["mtime", "xattrs", "files", "home_exists"];
+const ONLY_RESTORED: [&str; 6] = ["size", "mtime", "links", "xattrs", "files", "home_exists"];
 
 /// What `lstat` tells of a path, as far as conditions ask for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +68,7 @@ impl<'a> Projection<'a> {
     pub fn now(&self, key: &Key) -> Result<Attrs> {
         match self.laid.get(key) {
             Some(laid) => Ok(laid.clone()),
+            None if key.kind == Kind::File && self.below_removed(&key.name) => Ok(Attrs::new()),
             None => self.as_read(key),
         }
     }
@@ -150,10 +152,11 @@ impl<'a> Projection<'a> {
         Ok(look)
     }
 
-    /// Whether a directory on the way is planned to go.
+    /// Whether a directory on the way is planned to go, or to be something else.
     fn below_removed(&self, path: &str) -> bool {
         let above = path.match_indices('/').filter(|(at, _)| *at > 0).map(|(at, _)| &path[..at]);
-        let gone = |above: &str| self.laid.get(&Key::new(Kind::File, above)).is_some_and(Attrs::is_empty);
+        let stays = |attrs: &Attrs| matches!(attrs.get("kind").and_then(Value::as_str), Some("directory" | "symlink"));
+        let gone = |above: &str| self.laid.get(&Key::new(Kind::File, above)).is_some_and(|attrs| !stays(attrs));
         !self.laid.is_empty() && above.into_iter().any(gone)
     }
 
@@ -192,14 +195,9 @@ impl<'a> Projection<'a> {
         let below = format!("{}/", directory.trim_end_matches('/'));
         let mut found = BTreeMap::new();
         for name in self.sys.list(directory)? {
-            if let Some(stat) = self.sys.stat(&format!("{below}{name}"))? {
-                let attrs = [
-                    ("kind", kind_name(stat.kind).to_owned()),
-                    ("mode", format!("{:04o}", stat.mode)),
-                    ("user", self.sys.user_name(stat.uid)),
-                    ("group", self.sys.group_name(stat.gid)),
-                ];
-                found.insert(name, attrs.into_iter().map(|(k, v)| (k.to_owned(), Value::Str(v))).collect());
+            let attrs = File::glance(self.sys, &format!("{below}{name}"))?;
+            if !attrs.is_empty() {
+                found.insert(name, attrs);
             }
         }
         for (key, attrs) in &self.laid {
@@ -277,15 +275,6 @@ pub fn differs(from: &Attrs, to: &Attrs) -> bool {
     }
 }
 
-pub fn kind_name(kind: FileKind) -> &'static str {
-    match kind {
-        FileKind::File => "file",
-        FileKind::Directory => "directory",
-        FileKind::Symlink => "symlink",
-        FileKind::Other => "other",
-    }
-}
-
 fn look_at_host(sys: &System, path: &str) -> Result<Option<Look>> {
     Ok(sys.stat(path)?.map(|stat| Look { kind: stat.kind, mode: stat.mode, empty: stat.kind == FileKind::File && stat.size == 0 }))
 }
@@ -311,8 +300,8 @@ pub struct View<'p, 'a> {
 
 impl There for View<'_, '_> {
     fn get(&self, key: &Key) -> Attrs {
-        let read = self.projection.read.borrow();
-        self.projection.laid.get(key).or_else(|| read.get(key)).cloned().unwrap_or_default()
+        let known = self.projection.laid.contains_key(key) || self.projection.read.borrow().contains_key(key);
+        if known { self.projection.now(key).unwrap_or_default() } else { Attrs::new() }
     }
 
     fn list(&self, directory: &str) -> Result<BTreeMap<String, Attrs>> {
