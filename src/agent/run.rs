@@ -58,7 +58,7 @@ pub fn apply(sys: &System, plan: &Plan, header: &RunHeader, tell: &mut dyn FnMut
         planner,
         commands: &commands,
         tell,
-        shown: plan.host.steps.iter().map(|step| step.low).collect(),
+        shown: shown(plan),
         before: BTreeMap::new(),
         known: BTreeMap::new(),
         unseen: false,
@@ -84,14 +84,21 @@ fn needed(plan: &Plan) -> Vec<Hash> {
     deeds.flat_map(of).collect()
 }
 
+fn shown(plan: &Plan) -> BTreeSet<(usize, bool)> {
+    let of = |low: usize, listens: bool| plan.turns.iter().find(|turn| turn.low == low && turn.listens == listens);
+    let acts = |turn: Option<&Turn>| turn.is_some_and(|turn| !matches!(turn.decision, Decision::Stay(_) | Decision::Test));
+    let both = plan.host.steps.iter().flat_map(|step| [(step.low, false), (step.low, true)]);
+    both.filter(|(low, listens)| acts(of(*low, *listens)) || (!listens && !acts(of(*low, true)))).collect()
+}
+
 struct Runner<'a> {
     sys: &'a System,
     plan: &'a Plan,
     planner: Planner<'a>,
     commands: &'a Commands,
     tell: &'a mut dyn FnMut(Body),
-    /// Lows that the plan shows, whose outcomes are told in any case.
-    shown: BTreeSet<usize>,
+    /// Turns that the plan shows (low, and whether it is the one that listens), whose outcomes are told in any case.
+    shown: BTreeSet<(usize, bool)>,
     /// What was there before the run; in the journal already.
     before: BTreeMap<Key, Attrs>,
     /// What this run last saw or reached of a key.
@@ -202,7 +209,7 @@ impl<'a> Runner<'a> {
 
     /// A step that does not get its turn any more.
     fn skip(&mut self, turn: &Turn) -> Result<()> {
-        match self.shown.contains(&turn.low) {
+        match self.shown.contains(&(turn.low, turn.listens)) {
             true => self.done(turn.low, Instant::now(), Attempt::new(Verdict::Skipped, "not begun: the run was stopped")),
             false => Ok(()),
         }
@@ -240,10 +247,11 @@ impl<'a> Runner<'a> {
             None | Some(Decision::Unknown { .. }) => self.decide(index, listens)?,
             Some(decision) => decision.clone(),
         };
-        let quiet = planned.is_some() && matches!(decision, Decision::Stay(_)) && !self.shown.contains(&index);
+        let quiet = planned.is_some() && matches!(decision, Decision::Stay(_)) && !self.shown.contains(&(index, listens));
         let checks = !low.control.check_cmd.is_empty() && runs(&status);
         if quiet && !checks {
-            self.tally.ok += 1;
+            // A low that listens counts with its turn at the end.
+            self.tally.ok += usize::from(!self.shown.contains(&(index, true)));
             self.settle_fate(index, Fate::SAME);
             return Ok(());
         }
@@ -503,7 +511,7 @@ impl<'a> Runner<'a> {
         }
         attempt.fate.failed = false;
         if attempt.result == Verdict::Failed {
-            attempt.result = if attempt.changes.is_empty() { Verdict::Ok } else { Verdict::Changed };
+            attempt.result = if attempt.fate.changes == Maybe::Yes { Verdict::Changed } else { Verdict::Ok };
         }
         attempt.comment = "check_cmd determined the state succeeded".to_owned();
         Ok(())

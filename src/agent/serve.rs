@@ -7,9 +7,10 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::lock::Lock;
+use super::planner::{self, Plan};
 use super::protocol::{Applied, ApplyRequest, Body, CheckRequest, Hello, VERSION};
 use super::wire::{FromController, Wire, queue};
-use super::{grains, history, revert};
+use super::{grains, history, revert, run};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::HostPlan;
 use crate::system::{Command, HostExec, System};
@@ -60,12 +61,14 @@ struct Session {
 
 /// The plan that was shown last.
 enum Kept {
+    Plan(Box<Plan>),
     Rollback(revert::Rollback),
 }
 
 impl Kept {
     fn plan(&self) -> &HostPlan {
         match self {
+            Kept::Plan(plan) => &plan.host,
             Kept::Rollback(rollback) => &rollback.plan,
         }
     }
@@ -74,6 +77,12 @@ impl Kept {
 impl Session {
     fn answer(&mut self, stream: u32, request: Body) -> Result<Body> {
         match request {
+            Body::Plan(request) => {
+                let plan = planner::plan(&self.sys, request)?;
+                let host = plan.host.clone();
+                self.kept = Some(Kept::Plan(Box::new(plan)));
+                Ok(Body::Planned(host))
+            }
             Body::PlanRollback(request) => {
                 let rollback = revert::plan(&self.sys, &request)?;
                 let plan = rollback.plan.clone();
@@ -94,6 +103,7 @@ impl Session {
             None => self.lock = Some(Lock::take(&self.sys, &request.run, Duration::from_secs(request.lock_timeout))?),
         }
         let checked = match self.kept.as_ref().ok_or_else(no_plan)? {
+            Kept::Plan(plan) => run::check(&self.sys, plan),
             Kept::Rollback(rollback) => revert::check(&self.sys, rollback),
         };
         if checked.is_err() {
@@ -114,6 +124,7 @@ impl Session {
         let wire = self.wire.clone();
         let mut tell = |body: Body| wire.say(stream, body);
         let applied = match kept {
+            Kept::Plan(plan) => run::apply(&self.sys, &plan, &request.run, &mut tell),
             Kept::Rollback(rollback) => revert::apply(&self.sys, rollback, &request.run, &mut tell),
         };
         if applied.is_err() {

@@ -1,13 +1,14 @@
-//! What a plan promises, case by case: planned over a temporary root with a real `System` and a recorded `Exec`.
+//! What a plan promises, case by case: planned and carried out over a temporary root with a real `System` and a recorded `Exec`.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use super::planner::{Plan, plan};
-use super::protocol::PlanRequest;
-use crate::diagnostic::Result;
-use crate::plan::{Action, Control, Low, Requisite, Step};
-use crate::system::{Command, Exec, Output, System};
+use super::protocol::{Applied, Body, PlanRequest};
+use super::run;
+use crate::diagnostic::{Code, Result};
+use crate::plan::{Action, Content, Control, Hash, Low, Outcome, Requisite, RunHeader, Step, Verdict};
+use crate::system::{Command, Contents, Exec, Fetch, Output, System};
 use crate::value::{Map, Value};
 
 /// Lows, one a line: `ID FUNCTION {arguments and conditions} require=ID,ID watch_any=ID`.
@@ -30,7 +31,7 @@ pub fn lows(text: &str) -> Vec<Low> {
         let control: Control = serde_json::from_value(serde_json::to_value(&control).unwrap()).unwrap();
         let name = args.get("name").map_or(id.to_owned(), Value::to_text);
         let contents =
-            args.remove("contents").map(|c| serde_json::from_value(serde_json::to_value(&c).unwrap()).unwrap()).unwrap_or_default();
+            args.remove("@contents").map(|c| serde_json::from_value(serde_json::to_value(&c).unwrap()).unwrap()).unwrap_or_default();
         named.push(
             rest[end..].split_whitespace().map(|r| r.split_once('=').unwrap()).map(|(k, of)| (k.to_owned(), of.to_owned())).collect(),
         );
@@ -121,6 +122,63 @@ impl Bench {
     pub fn try_plan(&self, text: &str) -> Result<Plan> {
         plan(&self.sys, PlanRequest { lows: lows(text), secrets: Vec::new(), commands: true })
     }
+}
+
+pub fn header(id: &str) -> RunHeader {
+    RunHeader {
+        id: id.to_owned(),
+        who: "ann@desk".to_owned(),
+        started: 1,
+        tree: String::new(),
+        commit: String::new(),
+        repository: String::new(),
+        rolls_back: Vec::new(),
+    }
+}
+
+impl Bench {
+    /// Carries a plan out as the run `id`; `at` sees every event first.
+    pub fn apply_watching(&self, plan: &Plan, id: &str, mut at: impl FnMut(&Body)) -> (Result<Applied>, Vec<Outcome>, Vec<String>) {
+        let (mut outcomes, mut lines) = (Vec::new(), Vec::new());
+        let applied = run::apply(&self.sys, plan, &header(id), &mut |body| {
+            at(&body);
+            match body {
+                Body::Done(outcome) => outcomes.push(outcome),
+                Body::Line { text, .. } => lines.push(text),
+                _ => {}
+            }
+        });
+        if applied.is_err() {
+            self.sys.abandon();
+        }
+        (applied, outcomes, lines)
+    }
+
+    /// Carries a plan out and gives what became of each low, as `ID verdict`.
+    pub fn apply(&self, plan: &Plan, id: &str) -> String {
+        let (applied, outcomes, _) = self.apply_watching(plan, id, |_| {});
+        applied.unwrap();
+        verdicts(plan, &outcomes)
+    }
+
+    pub fn read(&self, path: &str) -> Option<String> {
+        std::fs::read_to_string(self.dir.path().join(path.trim_start_matches('/'))).ok()
+    }
+}
+
+fn verdicts(plan: &Plan, outcomes: &[Outcome]) -> String {
+    outcomes.iter().map(|o| format!("{} {:?}", plan.lows[o.low].id, o.result).to_lowercase()).collect::<Vec<_>>().join(", ")
+}
+
+/// The objects and commands that steps change, and those that outcomes tell of.
+fn planned(plan: &Plan) -> Vec<(usize, Vec<String>)> {
+    let acts = plan.host.steps.iter().filter(|s| s.action != Action::None);
+    acts.map(|s| (s.low, s.changes.iter().map(|c| c.key.to_string()).collect())).collect()
+}
+
+fn reported(outcomes: &[Outcome]) -> Vec<(usize, Vec<String>)> {
+    let changed = outcomes.iter().filter(|o| o.result == Verdict::Changed);
+    changed.map(|o| (o.low, o.changes.iter().map(|c| c.key.to_string()).collect())).collect()
 }
 
 /// `ID action`, with `!` for what would fail; what stays is not there.
@@ -225,4 +283,99 @@ fn a_plan_is_equal_to_another_exactly_if_it_does_the_same() {
     assert_eq!(bench.plan("a test.nop\nb test.succeed_with_changes").host.unchanged, 1);
     let changes = bench.plan("a test.succeed_with_changes").host.steps.iter().filter(|s| s.action == Action::Run).count();
     assert_eq!(changes, 1);
+}
+
+const FILES: &str = r#"
+d file.directory {"name": "/srv/d", "makedirs": true}
+f file.managed {"name": "/srv/d/f", "contents": "one"} require=d
+l file.symlink {"name": "/srv/d/l", "target": "f"} require=f
+g file.absent {"name": "/etc/gone"}
+n test.nop
+"#;
+
+#[test]
+fn a_first_plan_on_an_empty_host_tells_what_apply_does_and_the_next_plan_is_empty() {
+    let bench = Bench::new();
+    bench.file("/etc/gone", "old\n");
+    let plan = bench.plan(FILES);
+    assert_eq!(shown(&plan), "d add, f add, l add, g remove");
+    let (applied, outcomes, _) = bench.apply_watching(&plan, "run-1", |_| {});
+    assert_eq!(reported(&outcomes), planned(&plan));
+    let applied = applied.unwrap();
+    assert_eq!((applied.tally.changed, applied.tally.ok, applied.tally.failed, applied.generation), (4, 1, 0, 1));
+    assert_eq!((bench.read("/srv/d/l"), bench.read("/etc/gone")), (Some("one\n".to_owned()), None));
+    let again = bench.plan(FILES);
+    assert_eq!((shown(&again).as_str(), again.host.unchanged), ("", 5));
+    // And what was changed by hand is exactly what the next plan shows.
+    bench.file("/srv/d/f", "two\n");
+    let drift = bench.plan(FILES);
+    assert_eq!(shown(&drift), "f change");
+    assert!(drift.host.steps[0].changes[0].diff.contains("-two\n+one\n"), "{}", drift.host.steps[0].changes[0].diff);
+}
+
+#[test]
+fn outcomes_are_as_planned_or_say_whose_failure_it_was() {
+    for (text, plan, outcomes) in [
+        ("a cmd.run {\"name\": \"x\"}\nb test.succeed_with_changes require=a", "a run, b run", "a changed, b changed"),
+        ("a cmd.run {\"name\": \"false\"}\nb test.succeed_with_changes require=a", "a run, b run", "a failed, b skipped"),
+        (
+            "a cmd.run {\"name\": \"false\"}\nn test.nop require=a\nb cmd.run {\"name\": \"y\"} require=n",
+            "a run, b run",
+            "a failed, n skipped, b skipped",
+        ),
+        ("a cmd.run {\"name\": \"false\"}\nb cmd.wait {\"name\": \"y\"} watch=a", "a run, b run", "a failed, b skipped"),
+        ("a cmd.run {\"name\": \"false\"}\nb cmd.run {\"name\": \"y\"} onchanges=a", "a run, b run", "a failed, b ok"),
+        ("a cmd.run {\"name\": \"false\"}\nb cmd.run {\"name\": \"y\"} onfail_any=a", "a run, b none", "a failed, b changed"),
+        ("a cmd.run {\"name\": \"x\"}\nb cmd.run {\"name\": \"y\"} onfail_any=a", "a run, b none", "a changed, b ok"),
+        ("a test.fail_without_changes\nb test.succeed_with_changes require=a", "a! none, b! none", "a failed, b skipped"),
+        ("a test.succeed_with_changes\nb cmd.wait {\"name\": \"y\"} listen=a\nc test.nop", "a run, b run", "a changed, b changed"),
+        ("a test.fail_with_changes\nb cmd.wait {\"name\": \"y\"} listen=a", "a run, b run", "a failed, b changed"),
+        ("a cmd.run {\"name\": \"x\"} prereq=b\nb test.succeed_with_changes", "a run, b run", "a changed, b changed"),
+        ("a cmd.run {\"name\": \"false\", \"failhard\": true}\nb test.succeed_with_changes", "a run, b run", "a failed, b skipped"),
+        // What only a command can tell is decided when it has run.
+        ("a cmd.run {\"name\": \"same\", \"stateful\": true}\nb cmd.run {\"name\": \"y\"} onchanges=a", "a run, b unknown", "a ok, b ok"),
+        (
+            "a cmd.run {\"name\": \"differs\", \"stateful\": true}\nb cmd.run {\"name\": \"y\"} onchanges=a",
+            "a run, b unknown",
+            "a changed, b changed",
+        ),
+        (
+            "a cmd.run {\"name\": \"differs\", \"stateful\": true}\nb cmd.wait {\"name\": \"y\"} watch=a",
+            "a run, b unknown",
+            "a changed, b changed",
+        ),
+        (
+            "a cmd.run {\"name\": \"touch /made\"}\nb cmd.run {\"name\": \"y\", \"unless\": \"test -f /made\"}",
+            "a run, b unknown",
+            "a changed, b ok",
+        ),
+        ("a cmd.run {\"name\": \"x\"}\nb cmd.run {\"name\": \"y\", \"creates\": \"/made\"}", "a run, b unknown", "a changed, b changed"),
+        // A check decides, whatever the command said.
+        ("a cmd.run {\"name\": \"false\", \"check_cmd\": \"true\"}", "a run", "a changed"),
+        ("a cmd.run {\"name\": \"x\", \"check_cmd\": \"false\"}\nb test.nop require=a", "a run", "a failed, b skipped"),
+        ("a cmd.run {\"name\": \"code\", \"success_retcodes\": 7}", "a run", "a changed"),
+        ("a cmd.run {\"name\": \"code\"}", "a run", "a failed"),
+        (
+            "a cmd.run {\"name\": \"false\", \"retry\": {\"attempts\": 3, \"until\": true, \"interval\": 0, \"splay\": 0}}",
+            "a run",
+            "a failed",
+        ),
+    ] {
+        let bench = Bench::new();
+        bench.answer("same", 0, "changed=no\n");
+        bench.answer("differs", 0, "out\nchanged=yes comment='it did'\n");
+        bench.answer("code", 7, "");
+        let made = bench.plan(text);
+        assert_eq!(shown(&made), plan, "{text}");
+        let (applied, done, _) = bench.apply_watching(&made, "run-1", |_| {});
+        assert_eq!(verdicts(&made, &done), outcomes, "{text}");
+        let tally = applied.unwrap().tally;
+        assert_eq!(tally.ok + tally.changed + tally.failed + tally.skipped, made.lows.len(), "{text}");
+        if let Some(skipped) = done.iter().find(|o| o.result == Verdict::Skipped && !text.contains("failhard")) {
+            assert!(skipped.comment.starts_with("One or more requisite failed: s."), "{}", skipped.comment);
+        }
+        if text.contains("retry") {
+            assert_eq!(bench.ran(), ["false", "false", "false"]);
+        }
+    }
 }
