@@ -380,13 +380,18 @@ fn verify_declaration(id: &str, state: &str, args: &[Value], body: &Body, errors
                     Some("names") if !matches!(value, Value::List(_)) => {
                         refuse(format!("names of id {id} in SLS {} is not a list", body.sls), None)
                     }
-                    Some(key) if is_requisite(key) => verify_requisite(id, key, value, body, &mut refuse),
+                    Some(key) if is_requisite(key) => {
+                        verify_requisite(id, key, value, body, &mut refuse);
+                        if map.len() != 1 {
+                            let keys: Vec<String> = map.0.keys().map(Value::to_text).collect();
+                            let hint = "put `- ` before each of them, and indent what belongs to one deeper".to_owned();
+                            refuse(
+                                format!("{state} of id {id} in SLS {} has several arguments in one: {}", body.sls, keys.join(", ")),
+                                Some(hint),
+                            );
+                        }
+                    }
                     _ => {}
-                }
-                if map.len() != 1 {
-                    let keys: Vec<String> = map.0.keys().map(Value::to_text).collect();
-                    let hint = "put `- ` before each of them, and indent what belongs to one deeper".to_owned();
-                    refuse(format!("{state} of id {id} in SLS {} has several arguments in one: {}", body.sls, keys.join(", ")), Some(hint));
                 }
             }
             _ => {}

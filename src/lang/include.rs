@@ -3,10 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use indexmap::IndexMap;
-
 use super::high::{High, Include, Origins, Sls};
-use super::{Compiler, Session, Side, glob};
+use super::{Compiler, Matches, Session, Side, Where, glob};
 use crate::diagnostic::{Code, Diagnostic, Span, nearest};
 use crate::value::Map;
 
@@ -15,7 +13,7 @@ const MAX_DEPTH: usize = 200;
 
 impl Compiler {
     /// Renders the SLS of every environment and all they include.
-    pub(super) fn high(&self, session: &Session, matches: &IndexMap<String, Vec<String>>, errors: &mut Vec<Diagnostic>) -> High {
+    pub(super) fn high(&self, session: &Session, matches: &Matches, errors: &mut Vec<Diagnostic>) -> High {
         let mut gather =
             Gather { compiler: self, session, matches, seen: HashSet::new(), high: High::default(), next_order: 10_000, errors };
         for (env, names) in matches {
@@ -38,7 +36,7 @@ impl Compiler {
 struct Gather<'a> {
     compiler: &'a Compiler,
     session: &'a Session<'a>,
-    matches: &'a IndexMap<String, Vec<String>>,
+    matches: &'a Matches,
     /// (environment, SLS) that were rendered.
     seen: HashSet<(String, String)>,
     high: High,
@@ -74,7 +72,7 @@ impl Gather<'_> {
             let error = self.not_there(name, env, from);
             return self.errors.push(error);
         };
-        let rendered = self.compiler.render(self.session, Side::States, &file, &path, env, name, &Map::new());
+        let rendered = self.compiler.render(self.session, &file, Where { side: Side::States, env, path: &path, sls: name }, &Map::new());
         self.seen.insert((env.to_owned(), name.to_owned()));
         let rendered = match rendered {
             Ok(rendered) => rendered,

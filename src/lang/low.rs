@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde::{Serialize, Serializer};
 
 use super::high::{High, included_from};
-use super::order;
+use super::{Results, order};
 use crate::diagnostic::{Code, Diagnostic, Span};
 use crate::value::{Map, Value};
 
@@ -49,7 +49,7 @@ impl Serialize for Chunk {
 }
 
 /// Low chunks in execution order, and the graph their requisites make.
-pub fn compile(high: &High) -> Result<order::Ordered, Vec<Diagnostic>> {
+pub fn compile(high: &High) -> Results<order::Ordered> {
     let mut errors = Vec::new();
     let mut chunks = Vec::new();
     for (id, body) in &high.ids {

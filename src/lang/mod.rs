@@ -50,6 +50,12 @@ pub struct HostInput<'a> {
     pub matcher: &'a dyn Matcher,
 }
 
+/// What may fail in several places at once.
+pub type Results<T> = std::result::Result<T, Vec<Diagnostic>>;
+
+/// The SLS of each environment.
+pub type Matches = IndexMap<String, Vec<String>>;
+
 /// What to compile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
@@ -113,6 +119,15 @@ enum Side {
     Pillar,
 }
 
+/// Where a template stands: its path below the roots, and its name where it is an SLS.
+#[derive(Clone, Copy)]
+struct Where<'a> {
+    side: Side,
+    env: &'a str,
+    path: &'a str,
+    sls: &'a str,
+}
+
 /// Compiles one tree for many hosts.
 pub struct Compiler {
     roots: Arc<Roots>,
@@ -142,7 +157,7 @@ impl Compiler {
     }
 
     /// Everything the engine needs for one host.
-    pub fn compile(&self, host: &HostInput, what: &What) -> std::result::Result<Compiled, Vec<Diagnostic>> {
+    pub fn compile(&self, host: &HostInput, what: &What) -> Results<Compiled> {
         let session = self.session(host)?;
         let result = self.wanted(&session, what);
         let missing = session.missing.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +167,7 @@ impl Compiler {
         Ok(Compiled { pillar: session.pillar, ..result? })
     }
 
-    fn wanted(&self, session: &Session, what: &What) -> std::result::Result<Compiled, Vec<Diagnostic>> {
+    fn wanted(&self, session: &Session, what: &What) -> Results<Compiled> {
         let ordered = self.low(session, &self.matches(session, what)?)?;
         let (mut lows, envs) = lower::lower(&ordered)?;
         let mut sources = source::Sources { compiler: self, session, blobs: HashMap::new(), remote: Vec::new(), errors: Vec::new() };
@@ -167,47 +182,47 @@ impl Compiler {
     }
 
     /// The low chunks alone, as `show low` prints them: Salt checks `listen` and sources only when they are run.
-    pub fn chunks(&self, host: &HostInput, what: &What) -> std::result::Result<Vec<Chunk>, Vec<Diagnostic>> {
+    pub fn chunks(&self, host: &HostInput, what: &What) -> Results<Vec<Chunk>> {
         let session = self.session(host)?;
         Ok(self.low(&session, &self.matches(&session, what)?)?.chunks)
     }
 
     /// The high data in Salt's shape, as chunks are made of it.
-    pub fn high_data(&self, host: &HostInput, what: &What) -> std::result::Result<Map, Vec<Diagnostic>> {
+    pub fn high_data(&self, host: &HostInput, what: &What) -> Results<Map> {
         let session = self.session(host)?;
         Ok(self.resolved(&session, &self.matches(&session, what)?)?.to_value())
     }
 
     /// The SLS of each environment that the top file gives the host.
-    pub fn top(&self, host: &HostInput) -> std::result::Result<IndexMap<String, Vec<String>>, Vec<Diagnostic>> {
+    pub fn top(&self, host: &HostInput) -> Results<Matches> {
         self.highstate(&self.session(host)?)
     }
 
     /// The host's pillar.
-    pub fn pillar_data(&self, host: &HostInput) -> std::result::Result<Map, Vec<Diagnostic>> {
+    pub fn pillar_data(&self, host: &HostInput) -> Results<Map> {
         Ok(self.session(host)?.pillar)
     }
 
-    fn session<'a>(&self, host: &'a HostInput<'a>) -> std::result::Result<Session<'a>, Vec<Diagnostic>> {
+    fn session<'a>(&self, host: &'a HostInput<'a>) -> Results<Session<'a>> {
         let mut session = Session { host, grains: host.grains, pillar: Map::new(), missing: Mutex::new(Vec::new()) };
         session.pillar = self.pillar(&session)?;
         Ok(session)
     }
 
     /// The SLS of each environment.
-    fn matches(&self, session: &Session, what: &What) -> std::result::Result<IndexMap<String, Vec<String>>, Vec<Diagnostic>> {
+    fn matches(&self, session: &Session, what: &What) -> Results<Matches> {
         match what {
             What::Sls(names) => Ok([(self.options.saltenv.clone(), names.clone())].into_iter().collect()),
             What::Highstate => self.highstate(session),
         }
     }
 
-    fn low(&self, session: &Session, matches: &IndexMap<String, Vec<String>>) -> std::result::Result<order::Ordered, Vec<Diagnostic>> {
+    fn low(&self, session: &Session, matches: &Matches) -> Results<order::Ordered> {
         low::compile(&self.resolved(session, matches)?)
     }
 
     /// The steps of Salt's `call_high`: errors of one step are collected, and keep the next from being made.
-    fn resolved(&self, session: &Session, matches: &IndexMap<String, Vec<String>>) -> std::result::Result<high::High, Vec<Diagnostic>> {
+    fn resolved(&self, session: &Session, matches: &Matches) -> Results<high::High> {
         let mut errors = Vec::new();
         let mut high = self.high(session, matches, &mut errors);
         requisite::extend(&mut high, false, &mut errors);
@@ -219,25 +234,15 @@ impl Compiler {
         if errors.is_empty() { Ok(high) } else { Err(errors) }
     }
 
-    /// A file as data, rendered for this host. `extra` are names the template sees besides.
-    #[allow(clippy::too_many_arguments)]
-    fn render(
-        &self,
-        session: &Session,
-        side: Side,
-        file: &Arc<root::File>,
-        path: &str,
-        env: &str,
-        sls: &str,
-        extra: &Map,
-    ) -> Result<renderer::Rendered> {
-        let _ = (session, side, path, env, sls, extra);
+    /// A file as data, rendered for this host. `names` are those its template sees besides.
+    fn render(&self, session: &Session, file: &Arc<root::File>, at: Where, names: &Map) -> Result<renderer::Rendered> {
+        let _ = (session, at, names);
         self.files.render(file, &self.options.renderer, &|text| Ok(renderer::Text { text: text.to_owned(), lines: Vec::new() }))
     }
 
-    /// A file that is no SLS, rendered as a template. `names` are those it sees besides.
-    fn template(&self, session: &Session, side: Side, file: &Arc<root::File>, path: &str, env: &str, names: &Map) -> Result<String> {
-        let _ = (session, side, path, env, names);
+    /// A file that is no SLS, rendered as a template.
+    fn template(&self, session: &Session, file: &Arc<root::File>, at: Where, names: &Map) -> Result<String> {
+        let _ = (session, at, names);
         Ok(file.text()?.to_owned())
     }
 }

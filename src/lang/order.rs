@@ -10,8 +10,8 @@ use std::collections::{BinaryHeap, HashMap};
 
 use indexmap::IndexMap;
 
-use super::glob;
 use super::low::Chunk;
+use super::{Results, glob};
 use crate::diagnostic::{Code, Diagnostic, nearest};
 use crate::value::Value;
 
@@ -168,7 +168,7 @@ struct Node {
     resolved: Vec<(Kind, Vec<usize>)>,
 }
 
-pub fn order(chunks: Vec<Chunk>) -> Result<Ordered, Vec<Diagnostic>> {
+pub fn order(chunks: Vec<Chunk>) -> Results<Ordered> {
     let mut graph = Graph::new(chunks);
     let mut errors = Vec::new();
     let mut cap = 1i64;

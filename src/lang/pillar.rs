@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Compiler, Session, Side, glob};
+use super::{Compiler, Results, Session, Side, Where, glob};
 use crate::diagnostic::{Code, Diagnostic, Span, nearest};
 use crate::value::{Map, Value};
 use crate::yaml::{Data, Place};
@@ -14,7 +14,7 @@ const MAX_DEPTH: usize = 100;
 
 impl Compiler {
     /// The pillar of the session's host, with what was given for this run laid over it.
-    pub(super) fn pillar(&self, session: &Session) -> Result<Map, Vec<Diagnostic>> {
+    pub(super) fn pillar(&self, session: &Session) -> Results<Map> {
         let mut errors = Vec::new();
         let mut gather = Gather { compiler: self, session, merge: Merge::of(self, &mut errors), optional: HashSet::new(), errors };
         let over = session.host.pillar_override;
@@ -103,7 +103,8 @@ impl Gather<'_> {
             self.errors.push(error.at(Span::new(file.shown.clone(), 1, 0)));
             return None;
         }
-        let rendered = match self.compiler.render(self.session, Side::Pillar, &file, &path, env, name, defaults) {
+        let rendered = match self.compiler.render(self.session, &file, Where { side: Side::Pillar, env, path: &path, sls: name }, defaults)
+        {
             Ok(rendered) => rendered,
             Err(error) => {
                 self.errors.push(*error);

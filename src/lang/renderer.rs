@@ -60,10 +60,13 @@ enum Step {
     Text,
 }
 
+/// The last text of a file, and what it is as data.
+type Parsed = (Arc<str>, Arc<Node>);
+
 /// Renders files; what the YAML of a file was last is kept, so that hosts for which it is the same share it.
 #[derive(Default)]
 pub struct Files {
-    parsed: Mutex<HashMap<Arc<str>, (Arc<str>, Arc<Node>)>>,
+    parsed: Mutex<HashMap<Arc<str>, Parsed>>,
 }
 
 impl Files {

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 
 use super::renderer::{Origin, Rendered};
 use super::root::{File, Roots};
-use super::{Compiler, Session, Side, glob};
+use super::{Compiler, Matches, Results, Session, Side, Where, glob};
 use crate::diagnostic::{Code, Diagnostic, Span};
 use crate::value::{Map, Value};
 use crate::yaml::{Data, Node, Place};
@@ -33,19 +33,25 @@ impl Target {
     }
 }
 
+/// One file: targets by environment.
+type TopFile = IndexMap<String, Targets>;
+
 /// The top files of each environment: `top.sls` and what it includes.
-pub struct Tops(IndexMap<String, Vec<IndexMap<String, Targets>>>);
+pub struct Tops(IndexMap<String, Vec<TopFile>>);
+
+/// SLS that may be missing, with their environment.
+pub type Optional = HashSet<(String, String)>;
 
 impl Compiler {
     /// The SLS of a highstate by environment.
-    pub(super) fn highstate(&self, session: &Session) -> Result<IndexMap<String, Vec<String>>, Vec<Diagnostic>> {
+    pub(super) fn highstate(&self, session: &Session) -> Results<Matches> {
         let mut errors = Vec::new();
         let tops = self.tops(session, Side::States, &mut errors);
         if errors.is_empty() && tops.0.values().all(Vec::is_empty) {
             let name = self.top_name();
             errors.push(
                 Diagnostic::new(Code::Compile, format!("there is no {name} in the file roots"))
-                    .hint(format!("write one (`base:`, below it `'*':`, below that the names of SLS), or name the SLS with --sls")),
+                    .hint("write one (`base:`, below it `'*':`, below that the names of SLS), or name the SLS with --sls"),
             );
         }
         let merged = match self.options.text("top_file_merging_strategy").unwrap_or("merge") {
@@ -58,7 +64,7 @@ impl Compiler {
                 IndexMap::new()
             }
         };
-        let mut out: IndexMap<String, Vec<String>> = IndexMap::new();
+        let mut out: Matches = IndexMap::new();
         for (env, targets) in &merged {
             for (expression, target) in targets {
                 match session.host.matcher.matches(expression, target.form(), &session.pillar) {
@@ -90,17 +96,13 @@ impl Compiler {
     }
 
     /// The SLS of a host's pillar by environment, and those that may be missing.
-    pub(super) fn pillar_matches(
-        &self,
-        session: &Session,
-        errors: &mut Vec<Diagnostic>,
-    ) -> (IndexMap<String, Vec<String>>, HashSet<(String, String)>) {
+    pub(super) fn pillar_matches(&self, session: &Session, errors: &mut Vec<Diagnostic>) -> (Matches, Optional) {
         let tops = self.tops(session, Side::Pillar, errors);
-        let mut merged: IndexMap<String, Targets> = IndexMap::new();
+        let mut merged: TopFile = IndexMap::new();
         for (env, targets) in tops.0.into_values().flatten().flatten() {
             merged.entry(env).or_default().extend(targets);
         }
-        let mut out: IndexMap<String, Vec<String>> = IndexMap::new();
+        let mut out: Matches = IndexMap::new();
         let mut optional = HashSet::new();
         for (env, mut targets) in merged {
             let order = |target: &Target| {
@@ -148,7 +150,9 @@ impl Compiler {
             let mut done = HashSet::new();
             let mut includes = Vec::new();
             match roots.read(env, self.top_name()) {
-                Ok(Some(file)) => list.extend(self.top_file(session, side, env, self.top_name(), &file, &mut includes, errors)),
+                Ok(Some(file)) => {
+                    list.extend(self.top_file(session, &file, Where { side, env, path: self.top_name(), sls: "" }, &mut includes, errors))
+                }
                 Ok(None) => {}
                 Err(error) => errors.push(*error),
             }
@@ -159,7 +163,9 @@ impl Compiler {
                         continue;
                     }
                     match roots.find_sls(env, &sls) {
-                        Ok(Some((path, file))) => list.extend(self.top_file(session, side, env, &path, &file, &mut Vec::new(), errors)),
+                        Ok(Some((path, file))) => {
+                            list.extend(self.top_file(session, &file, Where { side, env, path: &path, sls: "" }, &mut Vec::new(), errors))
+                        }
                         Ok(None) => errors.push(
                             Diagnostic::new(Code::Compile, format!("there is no SLS {sls} that a top file includes")).at(span.clone()),
                         ),
@@ -180,18 +186,15 @@ impl Compiler {
         all.iter().filter(|sls| glob::matches(include, sls)).cloned().collect()
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn top_file(
         &self,
         session: &Session,
-        side: Side,
-        env: &str,
-        path: &str,
         file: &Arc<File>,
+        at: Where,
         includes: &mut Vec<(String, Span)>,
         errors: &mut Vec<Diagnostic>,
-    ) -> Option<IndexMap<String, Targets>> {
-        match self.render(session, side, file, path, env, "", &Map::new()) {
+    ) -> Option<TopFile> {
+        match self.render(session, file, at, &Map::new()) {
             Ok(rendered) => Some(read(&rendered, includes, errors)),
             Err(error) => {
                 errors.push(*error);
@@ -201,7 +204,7 @@ impl Compiler {
     }
 }
 
-fn read(rendered: &Rendered, includes: &mut Vec<(String, Span)>, errors: &mut Vec<Diagnostic>) -> IndexMap<String, Targets> {
+fn read(rendered: &Rendered, includes: &mut Vec<(String, Span)>, errors: &mut Vec<Diagnostic>) -> TopFile {
     let origin = &rendered.origin;
     let mut out = IndexMap::new();
     let mut refuse = |place: Place, summary: String, hint: &str| errors.push(refused(origin, place, summary).hint(hint));
@@ -258,8 +261,8 @@ fn refused(origin: &Origin, place: Place, summary: String) -> Diagnostic {
 }
 
 /// `base` decides for every environment it names; other top files only for their own, where `base` does not.
-fn merge(mut tops: Tops) -> IndexMap<String, Targets> {
-    let mut out: IndexMap<String, Targets> = IndexMap::new();
+fn merge(mut tops: Tops) -> TopFile {
+    let mut out: TopFile = IndexMap::new();
     for (env, targets) in tops.0.shift_remove("base").into_iter().flatten().flatten() {
         out.entry(env).or_default().extend(targets);
     }
@@ -275,8 +278,8 @@ fn merge(mut tops: Tops) -> IndexMap<String, Targets> {
 }
 
 /// Each environment decides for itself; one without a top file by that of `default`.
-fn same(tops: Tops, default: &str) -> IndexMap<String, Targets> {
-    let mut out: IndexMap<String, Targets> = IndexMap::new();
+fn same(tops: Tops, default: &str) -> TopFile {
+    let mut out: TopFile = IndexMap::new();
     for (own, files) in &tops.0 {
         let empty = files.iter().all(IndexMap::is_empty);
         let files = if empty { tops.0.get(default).unwrap_or(files) } else { files };
@@ -288,8 +291,8 @@ fn same(tops: Tops, default: &str) -> IndexMap<String, Targets> {
 }
 
 /// All top files together; a target that stands in several gets the SLS of each.
-fn merge_all(tops: Tops) -> IndexMap<String, Targets> {
-    let mut out: IndexMap<String, Targets> = IndexMap::new();
+fn merge_all(tops: Tops) -> TopFile {
+    let mut out: TopFile = IndexMap::new();
     for (env, targets) in tops.0.into_values().flatten().flatten() {
         let merged = out.entry(env).or_default();
         for (expression, target) in targets {
