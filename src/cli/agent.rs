@@ -19,11 +19,11 @@ pub fn run(args: AgentArgs) -> Ended {
     use std::os::unix::fs::PermissionsExt;
     let failed = |e: std::io::Error| Diagnostic::io(format_args!("write to {}", args.extract.display()), &e);
     std::fs::create_dir_all(&args.extract).map_err(failed)?;
-    for (target, bytes) in crate::remote::carried_agents() {
-        let path = args.extract.join(format!("basalt-agent-{target}"));
-        std::fs::write(&path, bytes).map_err(failed)?;
+    for agent in crate::remote::Agents::carried().0 {
+        let path = args.extract.join(format!("basalt-agent-{}", agent.machine.to_lowercase().replace(' ', "-")));
+        std::fs::write(&path, &agent.bytes).map_err(failed)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).map_err(failed)?;
-        out(&format!("{}  {} bytes  sha256 {}\n", path.display(), bytes.len(), crate::plan::Hash::of(bytes)));
+        out(&format!("{}  {} bytes  sha256 {}\n", path.display(), agent.bytes.len(), agent.hash));
     }
     Ok(0)
 }

@@ -88,18 +88,26 @@ impl Context {
                     Some(tree) => tree.pillar_of(&host.id, grains).map_err(crate::engine::plan::joined)?,
                     None => Map::new(),
                 };
-                if parsed.matches(&host.id, grains, &pillar) {
+                if parsed.matches(&host.id, grains, &pillar)? {
                     chosen.push(host.clone());
                 }
             }
             chosen
         } else {
-            self.roster.hosts.iter().filter(|h| parsed.matches(&h.id, &empty, &empty)).cloned().collect()
+            let mut chosen = Vec::new();
+            for host in &self.roster.hosts {
+                if parsed.matches(&host.id, &empty, &empty)? {
+                    chosen.push(host.clone());
+                }
+            }
+            chosen
         };
-        if hosts.is_empty() {
-            return Err(self.nobody(&target.target).into());
+        let ids: Vec<&str> = self.roster.ids().collect();
+        match parsed.complaint(hosts.len(), &ids) {
+            Some(_) if ids.is_empty() => Err(self.nobody(&target.target).into()),
+            Some(fault) => Err(fault.into()),
+            None => Ok(hosts),
         }
-        Ok(hosts)
     }
 
     /// Hosts by their ids.

@@ -182,7 +182,7 @@ impl From<Diagnostic> for End {
 
 pub fn main() -> ExitCode {
     // ssh asks for passwords by running this program again.
-    if let Some(code) = crate::remote::askpass() {
+    if let Some(code) = crate::remote::askpass::as_helper() {
         return code;
     }
     let cli = match Cli::try_parse() {

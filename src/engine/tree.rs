@@ -107,7 +107,7 @@ pub struct HostMatcher<'a> {
 impl Matcher for HostMatcher<'_> {
     fn matches(&self, expression: &str, form: &str, pillar: &Map) -> Result<bool> {
         let form = Form::from_salt(form)?;
-        Ok(Target::parse(form, expression, self.nodegroups)?.matches(self.id, self.grains, pillar))
+        Target::parse(form, expression, self.nodegroups)?.matches(self.id, self.grains, pillar)
     }
 }
 

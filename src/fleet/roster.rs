@@ -47,7 +47,7 @@ pub struct Host {
     pub sudo: bool,
     pub sudo_user: Option<String>,
     /// How long a connection may take to come about.
-    pub timeout: Duration,
+    pub timeout: Option<Duration>,
     /// As ssh's `-o` takes them.
     pub ssh_options: Vec<String>,
     pub minion_opts: Map,
@@ -58,7 +58,6 @@ pub struct Host {
 
 impl Host {
     pub const LOCAL: &'static str = "local";
-    pub const TIMEOUT: Duration = Duration::from_secs(10);
 
     pub fn new(id: impl Into<String>, address: impl Into<String>) -> Host {
         Host {
@@ -71,7 +70,7 @@ impl Host {
             key_password: None,
             sudo: false,
             sudo_user: None,
-            timeout: Host::TIMEOUT,
+            timeout: None,
             ssh_options: Vec::new(),
             minion_opts: Map::new(),
             root: None,
@@ -223,7 +222,7 @@ impl Reader<'_> {
                 let seconds = value.as_int().or_else(|| value.as_str()?.parse().ok()).and_then(|n| u64::try_from(n).ok());
                 let seconds =
                     seconds.filter(|n| (1..86_400).contains(n)).ok_or_else(|| self.error(at, "`timeout` is a number of seconds"))?;
-                host.timeout = Duration::from_secs(seconds);
+                host.timeout = Some(Duration::from_secs(seconds));
             }
             "ssh_options" => {
                 let options = match &value {
@@ -359,7 +358,7 @@ mod tests {
         let web1 = roster.get("web1").unwrap();
         assert_eq!((web1.address.as_str(), web1.user.as_deref(), web1.port), ("192.168.42.1", Some("fred"), Some(2222)));
         assert_eq!((&web1.password, &web1.key_password), (&Some(Secret("foobarbaz".into())), &Some(Secret("1234".into()))));
-        assert_eq!((web1.sudo, web1.key.as_deref(), web1.timeout), (true, Some("/root/my key"), Duration::from_secs(30)));
+        assert_eq!((web1.sudo, web1.key.as_deref(), web1.timeout), (true, Some("/root/my key"), Some(Duration::from_secs(30))));
         assert_eq!(web1.ssh_options, ["ServerAliveInterval=5", "IdentitiesOnly=yes"]);
         assert_eq!(Value::Map(web1.minion_opts.clone()).traverse("grains:role", ":"), Some(&Value::str("web")));
         assert_eq!(web1.span, Some(Span::new("roster.yaml", 1, 1)));
@@ -378,8 +377,8 @@ mod tests {
     fn defaults_hold_where_a_host_says_nothing() {
         let defaults: Map = [("user", Value::str("ops")), ("timeout", Value::Int(3))].into_iter().collect();
         let roster = Roster::parse("a: 1.2.3.4\nb: {host: h, user: me}\n", "r", &defaults).unwrap();
-        let seen: Vec<_> = roster.hosts.iter().map(|host| (host.user.as_deref(), host.timeout.as_secs())).collect();
-        assert_eq!(seen, [(Some("ops"), 3), (Some("me"), 3)]);
+        let seen: Vec<_> = roster.hosts.iter().map(|host| (host.user.as_deref(), host.timeout.map(|t| t.as_secs()))).collect();
+        assert_eq!(seen, [(Some("ops"), Some(3)), (Some("me"), Some(3))]);
     }
 
     #[test]

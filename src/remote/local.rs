@@ -6,31 +6,22 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use crate::agent::protocol::SILENCE;
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::link::{Connect, Errors, Link, Opening, Wire};
-use crate::fleet::{Host, Secret};
-use crate::remote::push::{self, Agents};
+use crate::fleet::Host;
+use crate::remote::{Settings, push};
 
-pub struct Local {
-    pub agents: Agents,
-    /// For hosts whose roster entry says `sudo`.
-    pub sudo_password: Option<Secret>,
-    pub silence: Duration,
-}
+pub struct Local(pub Settings);
 
 impl Local {
-    pub fn new(agents: Agents) -> Local {
-        Local { agents, sudo_password: None, silence: SILENCE }
-    }
-
     async fn start(&self, host: &Host) -> Result<Link> {
-        let argv = push::argv(host, &self.agents, self.sudo_password.is_some());
+        let sudo_password = self.0.sudo_password_of(host);
+        let argv = push::argv(host, &self.0.agents, sudo_password.is_some());
         let Some((program, args)) = argv.split_first() else { return Err(Diagnostic::new(Code::Internal, "no command").into()) };
         let mut command = Command::new(program);
         command.args(args);
-        let wire = spawn(command, self.silence)?;
-        push::start(wire, host, &self.agents, self.sudo_password.as_ref()).await
+        let wire = spawn(command, self.0.silence)?;
+        push::start(wire, host, &self.0.agents, sudo_password).await
     }
 }
 

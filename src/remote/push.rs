@@ -29,6 +29,14 @@ pub struct Agent {
 pub struct Agents(pub Vec<Agent>);
 
 impl Agents {
+    /// Those that this program was built with.
+    pub fn carried() -> Agents {
+        let bytes: &'static [u8] = include_bytes!(env!("BASALT_AGENT"));
+        let agent =
+            Agent { machine: env!("BASALT_AGENT_MACHINE").into(), bytes: bytes.into(), hash: Hash(env!("BASALT_AGENT_HASH").into()) };
+        Agents(if bytes.is_empty() { Vec::new() } else { vec![agent] })
+    }
+
     pub fn add(&mut self, machine: impl Into<String>, bytes: impl Into<Cow<'static, [u8]>>) {
         let bytes = bytes.into();
         let hash = Hash::of(&bytes);
