@@ -38,8 +38,8 @@ pub fn serve(root: &Path, mut input: impl Read + Send + 'static, output: Box<dyn
     sys.contents().fetch_from(Box::new(FromController(wire.clone())));
     let listener = wire.clone();
     std::thread::spawn(move || listener.listen(&mut input, send));
-    let heart = wire.clone();
-    std::thread::spawn(move || heart.beat());
+    let heart = Arc::downgrade(&wire);
+    std::thread::spawn(move || Wire::beat(&heart));
 
     let mut session = Session { sys, wire: wire.clone(), kept: None, lock: None };
     while let Ok(request) = requests.recv() {
@@ -189,5 +189,138 @@ impl Lines {
     fn pass(&mut self, line: &mut dyn FnMut(String)) {
         let text = std::mem::take(&mut self.partly);
         line(String::from_utf8_lossy(text.strip_suffix(b"\n").unwrap_or(&text)).into_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::protocol::{Frame, MAGIC, Message, RollbackRequest, encode, read_frame, skip_to_magic, write_bytes};
+    use crate::plan::Hash;
+    use std::io::{BufReader, Write};
+    use std::os::unix::net::UnixStream;
+    use std::thread::JoinHandle;
+    use std::time::Instant;
+
+    /// A session with an agent in a thread, on an empty root.
+    struct Controller {
+        _root: tempfile::TempDir,
+        input: BufReader<UnixStream>,
+        output: UnixStream,
+        agent: JoinHandle<Result<()>>,
+    }
+
+    fn connect() -> Controller {
+        let root = tempfile::tempdir().unwrap();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (place, reader, writer) = (root.path().to_owned(), theirs.try_clone().unwrap(), theirs);
+        let agent = std::thread::spawn(move || serve(&place, reader, Box::new(writer)));
+        Controller { _root: root, input: BufReader::new(ours.try_clone().unwrap()), output: ours, agent }
+    }
+
+    impl Controller {
+        fn greet(mut self) -> Controller {
+            assert!(skip_to_magic(&mut self.input, 100).unwrap().1);
+            self.output.write_all(b"noise of a shell\n").unwrap();
+            self.output.write_all(MAGIC).unwrap();
+            assert!(matches!(self.hear(), Some(Body::Hello(hello)) if hello.generation == 0));
+            self
+        }
+
+        fn say(&mut self, stream: u32, body: Body) {
+            self.output.write_all(&encode(&Message { stream, body }).unwrap()).unwrap();
+        }
+
+        fn hear(&mut self) -> Option<Body> {
+            match read_frame(&mut self.input) {
+                Ok(None) => None,
+                Ok(Some(Frame::Message(message))) => Some(message.body),
+                // A socket that is closed with unread nonsense in it is reset.
+                Err(error) if error.summary.contains("reset by peer") => None,
+                other => panic!("{other:?}"),
+            }
+        }
+
+        /// Closes our side and hears the rest; the agent must end by itself, without a panic.
+        fn part(mut self) -> Vec<Body> {
+            self.output.shutdown(std::net::Shutdown::Write).unwrap();
+            let rest = std::iter::from_fn(|| self.hear()).collect();
+            drop(self.input);
+            drop(self.output);
+            self.agent.join().expect("no panic").unwrap();
+            rest
+        }
+    }
+
+    fn exec(script: &str) -> Body {
+        Body::Exec { argv: vec![script.into()], shell: true, timeout_ms: None }
+    }
+
+    #[test]
+    fn requests_are_answered_in_turn() {
+        let mut c = connect().greet();
+        c.say(1, Body::Runs);
+        c.say(2, Body::PlanRollback(RollbackRequest { run: "run-1".into(), with_later: false }));
+        assert_eq!(c.hear(), Some(Body::History { runs: vec![] }));
+        assert!(matches!(c.hear(), Some(Body::Failed(why)) if why.summary == "this host knows no run run-1"));
+        assert_eq!(c.part(), []);
+    }
+
+    #[test]
+    fn what_makes_no_sense_gets_a_clean_error() {
+        let mut c = connect().greet();
+        c.say(1, Body::Checked);
+        assert!(matches!(c.hear(), Some(Body::Failed(why)) if why.code == Code::Damaged && why.summary.ends_with("no request: checked")));
+        write_bytes(&mut c.output, 9, b"bytes for nobody").unwrap();
+        c.say(9, Body::Content { hash: Hash("../../etc/passwd".into()), size: u64::MAX });
+        c.say(9, Body::Cancel);
+        c.say(2, Body::Runs);
+        assert!(matches!(c.hear(), Some(Body::History { .. })));
+        c.output.write_all(b"\xff\xff\xff\xff\0\0\0\0\0 and more").unwrap();
+        assert!(matches!(&c.part()[..], [Body::Failed(why)] if why.code == Code::Damaged));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        // A small generator: the same noise each time.
+        let mut seed = 7u64;
+        let mut random = move |below: usize| {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) as usize % below
+        };
+        let good: Vec<u8> = [Body::Runs, Body::Cancel, Body::Content { hash: Hash::of(b"x"), size: 3 }, Body::Alive]
+            .into_iter()
+            .flat_map(|body| encode(&Message { stream: 1, body }).unwrap())
+            .collect();
+        for _ in 0..60 {
+            let mut bytes = good.clone();
+            for _ in 0..=random(4) {
+                let at = random(bytes.len());
+                bytes[at] = random(256) as u8;
+            }
+            bytes.truncate(random(bytes.len()) + 1);
+            let mut c = connect().greet();
+            // It may end the session before it has read everything.
+            let _ = c.output.write_all(&bytes);
+            c.part();
+        }
+    }
+
+    #[test]
+    fn a_command_streams_its_lines_and_ends_with_the_session() {
+        let mut c = connect();
+        // Below another root a command needs a chroot with a shell in it: this one runs where there is none.
+        c = c.greet();
+        c.say(1, exec("true"));
+        assert!(matches!(c.hear(), Some(Body::Failed(why)) if why.summary.starts_with("cannot run /bin/sh")));
+        let mut lines = Vec::new();
+        let mut l = Lines::default();
+        l.add(b"one\ntw", &mut |t| lines.push(t));
+        l.add(b"o\nrest\xff", &mut |t| lines.push(t));
+        l.rest(&mut |t| lines.push(t));
+        assert_eq!(lines, ["one", "two", "rest\u{fffd}"]);
+        let begun = Instant::now();
+        c.part();
+        assert!(begun.elapsed() < Duration::from_secs(3));
     }
 }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::protocol::{Body, Frame, HEARTBEAT, MAGIC, Message, encode, read_frame, skip_to_magic};
@@ -154,13 +154,14 @@ impl Wire {
         }
     }
 
-    /// Says now and then that a busy agent is still there.
-    pub fn beat(&self) {
+    /// Says now and then that a busy agent is still there, as long as there is a session.
+    pub fn beat(session: &Weak<Wire>) {
         loop {
             std::thread::sleep(HEARTBEAT);
-            let stream = self.current.load(Ordering::SeqCst);
+            let Some(wire) = session.upgrade() else { return };
+            let stream = wire.current.load(Ordering::SeqCst);
             if stream != 0 {
-                self.say(stream, Body::Alive);
+                wire.say(stream, Body::Alive);
             }
         }
     }
@@ -269,4 +270,84 @@ pub fn standard_output() -> std::io::Result<Box<dyn Write + Send>> {
 /// A queue for requests, as `listen` wants it.
 pub fn queue() -> (SyncSender<Message>, Receiver<Message>) {
     sync_channel(QUEUE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::{HostExec, System};
+    use std::os::unix::net::UnixStream;
+
+    /// Asks for two contents over a real pair of sockets; `answer` is all that the controller says.
+    fn ask(answer: impl FnOnce(&mut UnixStream) + Send) -> (Result<()>, bool) {
+        let root = tempfile::tempdir().unwrap();
+        let sys = System::at(root.path(), Box::new(HostExec::new(root.path(), Arc::default())));
+        let (mut ours, theirs) = UnixStream::pair().unwrap();
+        let wire = Wire::new(Box::new(theirs.try_clone().unwrap()), sys.cancel_flag(), Arc::default());
+        let listener = wire.clone();
+        let thread = std::thread::spawn(move || listener.listen(&mut std::io::BufReader::new(theirs), queue().0));
+        wire.begin(3, false);
+        sys.contents().fetch_from(Box::new(FromController(wire.clone())));
+        let wanted = [Hash::of(b"one"), Hash::of(&large())];
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                ours.write_all(MAGIC).unwrap();
+                let asked = read_frame(&mut ours).unwrap();
+                assert!(matches!(asked, Some(Frame::Message(Message { stream: 3, body: Body::Need { hashes } })) if hashes.len() == 2));
+                answer(&mut ours);
+            });
+            let result = sys.contents().fetch(&wanted);
+            let there = wanted.iter().all(|hash| sys.contents().bytes(hash).is_ok_and(|bytes| Hash::of(&bytes) == *hash));
+            drop(sys);
+            let _ = thread.join();
+            (result, there)
+        })
+    }
+
+    fn large() -> Vec<u8> {
+        (0..5u32 << 20).map(|n| (n % 251) as u8).collect()
+    }
+
+    fn send(to: &mut UnixStream, hash: Hash, size: u64, pieces: &[&[u8]]) {
+        to.write_all(&encode(&Message { stream: 3, body: Body::Content { hash, size } }).unwrap()).unwrap();
+        for piece in pieces {
+            // Whoever gets nonsense stops listening.
+            let _ = super::super::protocol::write_bytes(to, 3, piece);
+        }
+    }
+
+    #[test]
+    fn contents_come_in_one_exchange_small_and_large() {
+        let (result, there) = ask(|to| {
+            let large = large();
+            let pieces: Vec<&[u8]> = large.chunks(256 << 10).collect();
+            send(to, Hash::of(&large), large.len() as u64, &pieces);
+            send(to, Hash::of(b"one"), 3, &[b"o", b"ne"]);
+        });
+        assert!(result.is_ok() && there, "{result:?}");
+    }
+
+    #[test]
+    fn false_contents_are_refused() {
+        let damaged = |answer: fn(&mut UnixStream)| assert_eq!(ask(answer).0.unwrap_err().code, Code::Damaged);
+        damaged(|to| send(to, Hash::of(b"one"), 3, &[b"two"]));
+        damaged(|to| send(to, Hash::of(b"one"), 3, &[b"longer"]));
+        damaged(|to| {
+            send(to, Hash::of(b"one"), 3, &[b"o"]);
+            send(to, Hash::of(b"one"), 3, &[]);
+        });
+        damaged(|to| super::super::protocol::write_bytes(to, 3, b"unannounced").unwrap());
+    }
+
+    #[test]
+    fn a_controller_that_goes_or_has_nothing_is_an_error() {
+        assert_eq!(ask(|_| {}).0.unwrap_err().code, Code::Interrupted);
+        let none = |hash| Message { stream: 3, body: Body::NoContent { hash, reason: "the file is gone".into() } };
+        let (result, _) = ask(|to| {
+            to.write_all(&encode(&none(Hash::of(b"one"))).unwrap()).unwrap();
+            to.write_all(&encode(&none(Hash::of(&large()))).unwrap()).unwrap();
+        });
+        let error = result.unwrap_err();
+        assert_eq!((error.code, error.detail.as_str()), (Code::Failed, "the file is gone"));
+    }
 }

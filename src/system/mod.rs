@@ -11,6 +11,8 @@ mod files;
 mod identity;
 pub mod journal;
 mod keep;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
