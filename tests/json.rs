@@ -50,20 +50,20 @@ fn every_line_has_exactly_the_documented_fields() {
     std::fs::create_dir_all(root.join("etc")).unwrap();
     std::fs::write(
         repository.join("roster.yaml"),
-        format!("web1:\n  host: local\n  root: {}\nweb2:\n  host: local\n  root: /nonexistent\n", root.display()),
+        format!("web1:\n  host: local\n  root: {}\nweb2:\n  host: local\n  root: /nonexistent\nhere:\n  host: local\n", root.display()),
     )
     .unwrap();
     std::fs::write(repository.join("states/common/init.sls"), "/etc/a:\n  file.managed:\n    - contents: a\necho hello:\n  cmd.run: []\n")
         .unwrap();
     let mut lines = String::new();
     for args in [
-        &["plan", "--json"][..],
-        &["apply", "--yes", "--json"],
+        &["plan", "--json", "web*"][..],
+        &["apply", "--yes", "--json", "web*"],
         &["apply", "--yes", "--json", "web1"],
         &["rollback", "--yes", "--json", "web1"],
         &["runs", "--json"],
-        &["call", "web1", "test.ping", "--json"],
-        &["run", "web1", "--json", "--", "echo", "hello"],
+        &["call", "here", "test.ping", "--json"],
+        &["run", "here", "--json", "--", "echo", "hello"],
         &["plan", "--json", "nobody"],
     ] {
         lines += &basalt(args, &repository);

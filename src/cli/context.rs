@@ -369,9 +369,18 @@ fn random() -> u64 {
 
 /// `user@controller`.
 fn who() -> String {
-    let user = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).or_else(|_| std::env::var("LOGNAME"));
+    let uid = rustix::process::getuid().as_raw();
+    let user = std::env::var("SUDO_USER").ok().or_else(|| user_name(uid)).unwrap_or_else(|| format!("uid {uid}"));
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}@{}", user.unwrap_or_else(|_| format!("uid {}", rustix::process::getuid().as_raw())), host.trim())
+    format!("{user}@{}", host.trim())
+}
+
+/// The name of a user of this machine.
+pub fn user_name(uid: u32) -> Option<String> {
+    let uid = uid.to_string();
+    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
+    let mut users = passwd.lines().map(|l| l.split(':').collect::<Vec<_>>());
+    users.find(|f| f.get(2) == Some(&uid.as_str())).and_then(|f| Some((*f.first()?).to_owned()))
 }
 
 fn asked(ask: bool, prompt: &str) -> Result<Option<Secret>> {

@@ -7,6 +7,7 @@ use clap::Args;
 use super::context::{Context, confirmed, now};
 use super::print::{Color, Printer, count};
 use super::{ConnectArgs, Ended, RepositoryArgs, TargetArgs, summary_code};
+use crate::diagnostic::Code;
 use crate::engine::apply::{ApplyOptions, apply, close_all};
 use crate::engine::event::{Event, Summary};
 use crate::engine::history::RunHistory;
@@ -53,10 +54,20 @@ pub async fn run(args: RollbackArgs, color: Color) -> Ended {
         }
     };
     let planned = plan(&context.work, journals, &run, args.with_later, &mut summary).await;
+    if planned.len() < summary.hosts
+        && !summary.codes.is_empty()
+        && !summary.codes.iter().all(|c| matches!(c, Code::Unreachable | Code::HostKey))
+    {
+        // A run is taken back on all the hosts that can be reached, or on none.
+        printer.plans();
+        printer.say("Nothing was changed.");
+        close_all(planned.into_iter().map(|p| p.session).collect()).await;
+        return Ok(summary_code(&summary));
+    }
     summary.hosts = planned.len();
+    printer.say(&format!("Taking back run {run}:"));
     printer.plans();
     if !args.json {
-        printer.say(&format!("Taking back run {run}:"));
         printer.plan_summary(&summary);
     }
     let busy = planned.iter().filter(|p| !p.plan.steps.is_empty()).count();

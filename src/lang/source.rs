@@ -303,12 +303,17 @@ fn range<'a>(paths: &'a [String], prefix: &str) -> &'a [String] {
     rest.get(..rest.partition_point(|path| path.starts_with(prefix))).unwrap_or_default()
 }
 
+/// A path below the roots. One that would leave them stays as it was written: there is no such file, and the error names it.
+fn inside(path: &str) -> String {
+    clean(path).unwrap_or_else(|| if path.contains("..") { path.to_owned() } else { String::new() })
+}
+
 /// `salt://path?saltenv=env`; nothing for any other place.
 fn salt_url(source: &str, env: &str) -> Option<Place> {
     let rest = source.strip_prefix("salt://")?;
     let (path, query) = rest.split_once("?saltenv=").unwrap_or((rest, env));
     // The root itself is a directory one can recurse into.
-    Some(Place { env: query.to_owned(), path: clean(path.strip_prefix('|').unwrap_or(path)).unwrap_or_default() })
+    Some(Place { env: query.to_owned(), path: inside(path.strip_prefix('|').unwrap_or(path)) })
 }
 
 /// A string, or the strings of a list (of a mapping its first key: `- salt://a: HASH`).

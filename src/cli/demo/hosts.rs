@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::cli::context::user_name;
 use crate::diagnostic::{Diagnostic, Result};
 use crate::plan::Hash;
 
@@ -121,7 +122,7 @@ impl Ssh {
         let sshd = find("sshd").ok_or("no sshd on this machine")?;
         let keygen = find("ssh-keygen").ok_or("no ssh-keygen on this machine")?;
         let ssh = find("ssh").ok_or("no ssh on this machine")?;
-        let user = user_name().ok_or("the user has no name")?;
+        let user = user_name(rustix::process::geteuid().as_raw()).ok_or("the user has no name")?;
         let text = |path: PathBuf| path.display().to_string();
         for name in ["key", "host_key"] {
             let made =
@@ -238,14 +239,4 @@ fn find(name: &str) -> Option<PathBuf> {
         .chain(["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from))
         .map(|folder| folder.join(name))
         .find(|file| file.is_absolute() && file.is_file())
-}
-
-fn user_name() -> Option<String> {
-    let uid = rustix::process::geteuid().as_raw().to_string();
-    let passwd = std::fs::read_to_string("/etc/passwd").ok()?;
-    passwd
-        .lines()
-        .map(|l| l.split(':').collect::<Vec<_>>())
-        .find(|f| f.get(2) == Some(&uid.as_str()))
-        .and_then(|f| Some((*f.first()?).to_owned()))
 }
