@@ -409,6 +409,7 @@ fn stop_on_signals() -> Stop {
                 let _ = std::io::stderr().write_all(b"\nStopping: every host ends the state it is in. Once more to leave at once.\n");
                 let _ = pull.send(true);
             } else {
+                #[expect(clippy::disallowed_methods, reason = "the second signal: whoever sends it does not want to wait")]
                 std::process::exit(130);
             }
         }

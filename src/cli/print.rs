@@ -489,6 +489,7 @@ pub fn out(text: &str) {
     if let Err(e) = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush())
         && e.kind() == std::io::ErrorKind::BrokenPipe
     {
+        #[expect(clippy::disallowed_methods, reason = "as the signal would, which Rust ignores")]
         std::process::exit(141);
     }
 }

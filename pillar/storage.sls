@@ -1,0 +1,3 @@
+backup:
+  keep: 14
+  minute: 50
