@@ -1,7 +1,7 @@
 //! file.managed: a file with these contents, this mode and this owner.
 
 use super::place::{self, Owner, attrs, failed, key, kind, named, text};
-use super::text::{self as lines, truthy};
+use super::text as lines;
 use crate::diagnostic::Result;
 use crate::function::args::Args;
 use crate::function::{Arg, ArgKind, Entry, Function, There, Want};
@@ -139,7 +139,7 @@ pub fn backup(args: &Args) -> Result<bool> {
 fn what(args: &Args) -> Result<What> {
     let given: Vec<&str> = ["source", "contents", "contents_pillar", "contents_grains"]
         .into_iter()
-        .filter(|n| args.value(n).is_some_and(|v| *n != "source" || truthy(v)))
+        .filter(|n| args.value(n).is_some_and(|v| *n != "source" || v.truthy()))
         .collect();
     if let [first, second, ..] = given.as_slice() {
         return Err(args.error(format!("{first} and {second} cannot be used together: only one can say what is in the file")));
@@ -179,7 +179,7 @@ fn what(args: &Args) -> Result<What> {
     if args.str("template")?.is_some() {
         return Err(args.error("contents with a template were not rendered"));
     }
-    if !truthy(contents) && !args.bool("allow_empty", true)? {
+    if !contents.truthy() && !args.bool("allow_empty", true)? {
         return Err(empty(args, argument));
     }
     Ok(What::Bytes(contents_of(args, contents, args.bool("contents_newline", true)?)?.into_bytes()))
@@ -241,6 +241,15 @@ impl Managed {
                     .hint("a source in the state repository is named salt://…")
                     .into())
             }
+        }
+    }
+
+    /// The mode of a new file with this content.
+    pub fn new_mode(&self, content: &Content) -> String {
+        match (&self.mode, content.mode) {
+            (Mode::Is(mode), _) => mode.clone(),
+            (Mode::Keep, Some(mode)) => format!("{:04o}", mode & 0o7777),
+            _ => place::NEW_FILE.to_owned(),
         }
     }
 

@@ -2,12 +2,16 @@
 //! share, `pattern` is Python's regular expressions.
 
 mod absent;
+mod append;
 mod directory;
 #[cfg(test)]
 mod double;
+mod line;
 mod managed;
 mod pattern;
 mod place;
+mod recurse;
+mod replace;
 mod select;
 mod symlink;
 #[cfg(test)]
@@ -16,7 +20,21 @@ mod text;
 
 use super::{Arg, ArgKind, Entry};
 
-pub const FUNCTIONS: &[Entry] = &[absent::ABSENT, directory::ENTRY, absent::EXISTS, managed::ENTRY, absent::MISSING, symlink::ENTRY];
+/// All of them, by name.
+#[rustfmt::skip]
+pub const FUNCTIONS: &[Entry] = &[
+    absent::ABSENT,
+    append::APPEND,
+    directory::ENTRY,
+    absent::EXISTS,
+    line::ENTRY,
+    managed::ENTRY,
+    absent::MISSING,
+    append::PREPEND,
+    recurse::ENTRY,
+    replace::ENTRY,
+    symlink::ENTRY,
+];
 
 // Arguments that several functions take.
 const NAME: Arg = Arg::new("name", ArgKind::Str, "the state's id", "The path, absolute.");
@@ -28,3 +46,4 @@ const TEMPLATE: Arg = Arg::new("template", ArgKind::Str, "", "How the source is 
 const CONTEXT: Arg = Arg::new("context", ArgKind::Map, "", "Variables of the template.");
 const DEFAULTS: Arg = Arg::new("defaults", ArgKind::Map, "", "Variables of the template where the context has none.");
 const SHOW_CHANGES: Arg = Arg::new("show_changes", ArgKind::Bool, "True", "False: that it changes is said, not how.");
+const BACKUP: Arg = Arg::new("backup", ArgKind::Any, ".bak", "The ending of a copy of the old file beside it; False for none.");

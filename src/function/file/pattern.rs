@@ -74,6 +74,11 @@ impl Pattern {
         Ok(Pattern { source: source.to_owned(), regex })
     }
 
+    /// As it was given.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Python's `re.search`, as a question.
     pub fn is_match(&self, text: &str) -> Result<bool> {
         self.regex.is_match(text).map_err(|e| self.gave_up(&e))

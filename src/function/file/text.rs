@@ -9,10 +9,6 @@ use crate::function::{There, Want};
 use crate::plan::{Hash, Key};
 use crate::value::{Attrs, Value};
 
-pub fn truthy(value: &Value) -> bool {
-    value.truthy()
-}
-
 /// Python's `str.splitlines`: also at form feeds, `\x1c` … and Unicode's separators.
 pub fn split_lines(text: &str, keep_ends: bool) -> Vec<&str> {
     let mut lines = Vec::new();
@@ -87,6 +83,15 @@ pub enum Found {
 /// The keys that `open` looks at.
 pub fn open_keys(there: &dyn There, path: &str) -> Vec<Key> {
     place::follow_keys(there, path)
+}
+
+/// The keys of an edit: the file, and the copy of the old one.
+pub fn edit_keys(there: &dyn There, path: &str, backup: Option<&Backup>) -> Result<Vec<Key>> {
+    let mut keys = open_keys(there, path);
+    if let Some(backup) = backup {
+        keys.extend(backup.keys(there)?);
+    }
+    Ok(keys)
 }
 
 /// The text file at a path, links followed.

@@ -1,5 +1,7 @@
 //! What the functions make of a host, case by case. Every case that succeeds is also asked a second time and must be done.
 
+mod edits;
+
 use super::double::{Double, low};
 use crate::function::Want;
 use crate::plan::Key;
