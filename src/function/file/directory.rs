@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use super::copy::copied_keys;
 use super::place::{self, Owner, attrs, failed, key, kind, named};
 use super::select::selected;
-use super::symlink::{moved, moved_keys};
+use super::symlink::moved;
 use crate::diagnostic::Result;
 use crate::function::args::Args;
 use crate::function::{Arg, ArgKind, Entry, Function, There, Want};
@@ -211,7 +212,7 @@ impl Function for Directory {
         let top = place::follow(there, &self.path).unwrap_or_else(|_| self.path.clone());
         keys.extend(self.owner.keys(&there.get(&key(&top))));
         if let Some(backup) = &self.backup {
-            keys.extend(moved_keys(there, &self.path, backup)?);
+            keys.extend(copied_keys(there, &self.path, backup)?);
         }
         if kind(&there.get(&key(&top))) == Some("directory") {
             if self.recurse.is_some() && self.owner != Owner::default() {

@@ -242,7 +242,7 @@ impl Line {
             Action::Ensure => match (&self.before, &self.after) {
                 (Some(before), Some(after)) => {
                     let (first, last) = (after.one(&lines, path)?, before.one(&lines, path)?);
-                    if !lines.iter().any(|line| self.is_content(Some(line))) {
+                    if !lines.iter().any(|line| line.trim_start() == self.content) {
                         match last.checked_sub(first) {
                             Some(1) => lines.insert(last, self.indented(&at(&lines, first))),
                             Some(2) => {

@@ -3,9 +3,13 @@
 
 mod absent;
 mod append;
+mod blockreplace;
+mod comment;
+mod copy;
 mod directory;
 #[cfg(test)]
 mod double;
+mod keyvalue;
 mod line;
 mod managed;
 mod pattern;
@@ -17,6 +21,7 @@ mod symlink;
 #[cfg(test)]
 mod tests;
 mod text;
+mod touch;
 
 use super::{Arg, ArgKind, Entry};
 
@@ -25,15 +30,22 @@ use super::{Arg, ArgKind, Entry};
 pub const FUNCTIONS: &[Entry] = &[
     absent::ABSENT,
     append::APPEND,
+    blockreplace::ENTRY,
+    comment::COMMENT,
+    copy::COPY,
     directory::ENTRY,
     absent::EXISTS,
+    keyvalue::ENTRY,
     line::ENTRY,
     managed::ENTRY,
     absent::MISSING,
     append::PREPEND,
     recurse::ENTRY,
+    copy::RENAME,
     replace::ENTRY,
     symlink::ENTRY,
+    touch::ENTRY,
+    comment::UNCOMMENT,
 ];
 
 // Arguments that several functions take.

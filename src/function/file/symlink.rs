@@ -1,7 +1,7 @@
 //! file.symlink: a symbolic link with this target.
 
+use super::copy::{copied, copied_keys};
 use super::place::{self, Owner, attrs, failed, key, kind, named, text};
-use super::text::copy_of;
 use crate::diagnostic::Result;
 use crate::function::args::Args;
 use crate::function::{Arg, ArgKind, Entry, Function, There, Want};
@@ -70,7 +70,7 @@ impl Function for Symlink {
         keys.extend(self.owner.keys(&now));
         if let Some(backup) = &self.backup {
             keys.push(key(backup));
-            keys.extend(moved_keys(there, &self.path, backup)?);
+            keys.extend(copied_keys(there, &self.path, backup)?);
         }
         Ok(keys)
     }
@@ -128,43 +128,12 @@ fn plain(target: &str) -> Vec<&str> {
     parts
 }
 
-/// The keys that `moved` speaks of.
-pub fn moved_keys(there: &dyn There, from: &str, to: &str) -> Result<Vec<Key>> {
-    let mut keys = vec![key(from), key(to)];
-    if kind(&there.get(&key(from))) == Some("directory") {
-        for (path, _) in place::walk(there, from, None)? {
-            let rest = path.get(from.len()..).unwrap_or_default();
-            keys.push(key(&format!("{to}{rest}")));
-            keys.push(key(&path));
-        }
-    }
-    Ok(keys)
-}
-
 /// What stands at `from` under the name `to`, all of it. The old place is left to what comes there.
 pub fn moved(there: &dyn There, from: &str, to: &str, force: bool) -> Result<Vec<(Key, Attrs)>> {
-    let occupied = there.get(&key(to));
-    if kind(&occupied).is_some() && !force {
+    if kind(&there.get(&key(to))).is_some() && !force {
         return Err(failed(format!("{to} is there already, and {from} is to be renamed to it"))
             .hint("set `force: True` to replace it")
             .into());
     }
-    let now = there.get(&key(from));
-    let mut wants = Vec::new();
-    if kind(&occupied).is_some() && (kind(&occupied) == Some("directory") || kind(&now) == Some("directory")) {
-        wants.push((key(to), Attrs::new()));
-    }
-    wants.push((key(to), copy_of(&now)));
-    if kind(&now) == Some("directory") {
-        for (path, attrs) in place::walk(there, from, None)? {
-            let full = there.get(&key(&path));
-            if kind(&attrs) == Some("other") {
-                let hint = "move it by hand, or use `force: True` without a backup";
-                return Err(failed(format!("{path} is {} and cannot be copied", named("other"))).hint(hint).into());
-            }
-            let rest = path.get(from.len()..).unwrap_or_default();
-            wants.push((key(&format!("{to}{rest}")), copy_of(&full)));
-        }
-    }
-    Ok(wants)
+    copied(there, from, to)
 }

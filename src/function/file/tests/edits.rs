@@ -30,9 +30,9 @@ fn replace_edits_as_salt_does() {
         "file.replace",
         &[
             ("a=1\nb=2\n", r#""pattern": "^a=.*", "repl": "a=3", "backup": false"#, Ok("a=3\nb=2\n")),
-            ("a\n", r#""pattern": "^b", "repl": "b=1", "append_if_not_found": true, "backup": false"#, Ok("a\nb=1\n")),
-            ("a", r#""pattern": "^b", "repl": "b=1", "append_if_not_found": true, "backup": false"#, Ok("a\nb=1\n")),
-            ("a\n", r#""pattern": "^b", "repl": "b=1", "prepend_if_not_found": true, "backup": false"#, Ok("b=1\na\n")),
+            ("a\n", r#""pattern": "^b=.*", "repl": "b=1", "append_if_not_found": true, "backup": false"#, Ok("a\nb=1\n")),
+            ("a", r#""pattern": "^b=.*", "repl": "b=1", "append_if_not_found": true, "backup": false"#, Ok("a\nb=1\n")),
+            ("a\n", r#""pattern": "^b=.*", "repl": "b=1", "prepend_if_not_found": true, "backup": false"#, Ok("b=1\na\n")),
             ("b=1 # mine\n", r#""pattern": "^c", "repl": "b=1 # mine", "append_if_not_found": true"#, Ok("b=1 # mine\n")),
             ("a\n", r#""pattern": "^(b)", "repl": "\\1", "not_found_content": "B", "append_if_not_found": true"#, Ok("a\nB\n")),
             ("A\n", r#""pattern": "a", "repl": "b", "flags": ["IGNORECASE"], "backup": false"#, Ok("b\n")),
@@ -130,7 +130,7 @@ fn line_is_placed_among_its_neighbours() {
     // Insert adds every time where no neighbour says otherwise; so it is asked once only.
     for (before, args, after) in [
         ("a\nb\n", r#""content": "x", "location": "start""#, "x\na\nb\n"),
-        ("a\nb\n", r#""content": "x", "location": "end""#, "a\nb\nx"),
+        ("a\nb", r#""content": "x", "location": "end""#, "a\nb\nx"),
         ("  a\nb\n", r#""content": "x", "after": "a", "before": "b""#, "  a\nx\nb\n"),
         ("  a\nb\n", r#""content": "x", "after": "a", "indent": false"#, "  a\nx\nb\n"),
         ("a\nb\n", r#""content": "x", "before": "b""#, "a\nx\nb\n"),
