@@ -153,13 +153,16 @@ fn debts(sys: &System) -> Result<Vec<Debt>> {
         return Ok(Vec::new());
     }
     let mut since = BTreeMap::new();
+    let mut open: BTreeSet<String> = owed.iter().map(|o| o.what.clone()).collect();
     for run in sys.runs()? {
         let Ok(journal) = sys.read_journal(&run.header.id) else { break };
-        // Each run repeats what was owed when it began: the oldest that names it is the one that made it necessary.
-        for entry in &journal.entries {
-            if let Entry::Owed(owed) = entry {
-                since.insert(owed.what.clone(), format!("since run {}", run.header.id));
-            }
+        let what = |entry: &Entry| if let Entry::Owed(owed) = entry { Some(owed.what.clone()) } else { None };
+        // Each run begins with what was owed then: the newest that does not is the one that made it necessary.
+        let inherited: BTreeSet<String> = journal.entries.iter().skip(1).map_while(what).collect();
+        since.extend(open.iter().map(|what| (what.clone(), format!("since run {}", run.header.id))));
+        open.retain(|what| inherited.contains(what));
+        if open.is_empty() {
+            break;
         }
     }
     Ok(owed.into_iter().map(|o| (o.what.clone(), since.remove(&o.what).unwrap_or_default())).collect())

@@ -160,6 +160,8 @@ impl<'a> Runner<'a> {
             };
             entries.extend(reaction.map(|run| Entry::Owed(self.owed(low, run))));
         }
+        // What this run owes stands apart from what it inherits, behind the first before-image.
+        entries.sort_by_key(|entry| matches!(entry, Entry::Owed(_)));
         self.known = std::mem::take(&mut reads.keys);
         if entries.is_empty() {
             return Ok(());

@@ -379,3 +379,191 @@ fn outcomes_are_as_planned_or_say_whose_failure_it_was() {
         }
     }
 }
+
+/// A controller that has these contents and counts the exchanges.
+#[derive(Clone, Default)]
+struct Controller {
+    contents: Arc<Mutex<BTreeMap<Hash, Vec<u8>>>>,
+    exchanges: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Controller {
+    fn has(&self, bytes: &[u8], secret: bool) -> Content {
+        self.contents.lock().unwrap().insert(Hash::of(bytes), bytes.to_vec());
+        Content { name: "source".into(), hash: Hash::of(bytes), size: bytes.len() as u64, mode: None, link: None, secret }
+    }
+}
+
+impl Fetch for Controller {
+    fn fetch(&mut self, hashes: &[Hash], contents: &Contents) -> Result<()> {
+        self.exchanges.lock().unwrap().push(hashes.len());
+        for hash in hashes {
+            contents.add(self.contents.lock().unwrap().get(hash).cloned().unwrap_or_default());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn contents_travel_in_one_exchange_and_not_at_all_where_they_agree() {
+    let bench = Bench::new();
+    bench.file("/etc/large", &"old\n".repeat(1 << 19));
+    bench.file("/etc/image", "\0\x01");
+    let controller = Controller::default();
+    bench.sys.contents().fetch_from(Box::new(controller.clone()));
+    let large = "new\n".repeat(1 << 19);
+    let parts =
+        [("/etc/a", "a\n", false), ("/etc/b", "hunter2\n", true), ("/etc/large", large.as_str(), false), ("/etc/image", "\0\x02", false)];
+    let mut list = lows(&parts.map(|(path, ..)| format!("{path} file.managed {{\"source\": \"salt://x\"}}")).join("\n"));
+    for (low, (_, text, secret)) in list.iter_mut().zip(parts) {
+        low.contents.push(controller.has(text.as_bytes(), secret));
+    }
+    let request = PlanRequest { lows: list, ..PlanRequest::default() };
+    let first = plan(&bench.sys, request.clone()).unwrap();
+    let diffs: Vec<&str> = first.host.steps.iter().map(|s| s.changes[0].diff.as_str()).collect();
+    assert!(diffs[0].contains("+a\n"), "{}", diffs[0]);
+    assert!(diffs[1].contains("content differs (secret)") && !diffs[1].contains("hunter2"), "{}", diffs[1]);
+    assert!(diffs[2].contains("content: 2097152 bytes → 2097152 bytes"), "{}", diffs[2]);
+    assert!(diffs[3].contains("binary"), "{}", diffs[3]);
+    // The secret and the large one are not shown and come only when they are written.
+    assert_eq!(*controller.exchanges.lock().unwrap(), [2]);
+    assert_eq!(bench.apply(&first, "run-1"), "/etc/a changed, /etc/b changed, /etc/large changed, /etc/image changed");
+    assert_eq!(*controller.exchanges.lock().unwrap(), [2, 2]);
+    assert_eq!(shown(&plan(&bench.sys, request).unwrap()), "");
+    assert_eq!(*controller.exchanges.lock().unwrap(), [2, 2]);
+}
+
+#[test]
+fn a_host_that_is_not_as_it_was_is_stale_and_stays_untouched() {
+    for path in ["/etc/f", "/etc/same", "/etc/probe"] {
+        let bench = Bench::new();
+        ["/etc/f", "/etc/same", "/etc/probe"].map(|path| bench.file(path, "x\n"));
+        let plan = bench.plan(
+            "f file.managed {\"name\": \"/etc/f\", \"contents\": \"one\"}\ns file.managed {\"name\": \"/etc/same\", \"contents\": \"x\"}\nc cmd.run {\"name\": \"y\", \"onlyif\": \"test -f /etc/probe\"}",
+        );
+        assert_eq!(shown(&plan), "f change, c run");
+        run::check(&bench.sys, &plan).unwrap();
+        match path {
+            "/etc/probe" => std::fs::remove_file(bench.dir.path().join("etc/probe")).unwrap(),
+            _ => bench.file(path, "by hand\n"),
+        }
+        let (applied, outcomes, _) = bench.apply_watching(&plan, "run-1", |_| {});
+        let error = applied.unwrap_err();
+        assert_eq!((error.code, outcomes.len(), bench.ran().len(), bench.sys.generation().unwrap()), (Code::Stale, 0, 0, 0), "{path}");
+        assert!(error.detail.contains(path), "{}", error.detail);
+    }
+}
+
+#[test]
+fn what_diverges_during_the_run_fails_unless_an_earlier_step_explains_it() {
+    let two = "a file.managed {\"name\": \"/etc/a\", \"contents\": \"one\"}\nb file.managed {\"name\": \"/etc/b\", \"contents\": \"two\"}";
+    let with = |text: &str, by_hand: Option<&str>| {
+        let bench = Bench::new();
+        bench.file("/etc/b", "old\n");
+        let plan = bench.plan(text);
+        let (_, outcomes, _) = bench.apply_watching(&plan, "run-1", |body| {
+            if let (Body::Started { low: 0 }, Some(by_hand)) = (body, by_hand) {
+                bench.file("/etc/b", by_hand);
+            }
+        });
+        assert_eq!(outcomes.iter().filter(|o| o.result != Verdict::Failed).count(), reported(&outcomes).len());
+        (verdicts(&plan, &outcomes), bench.read("/etc/b").unwrap(), outcomes[1].comment.clone())
+    };
+    let (verdicts, text, comment) = with(two, Some("by hand\n"));
+    assert_eq!((verdicts.as_str(), text.as_str()), ("a changed, b failed", "by hand\n"));
+    assert!(comment.starts_with("diverged from the plan: file:/etc/b changed during the run (content"), "{comment}");
+    // Somebody got there first: it is as planned, and differs from before the run.
+    assert_eq!(with(two, Some("two\n")).0, "a changed, b changed");
+    // A command of an earlier step may have done it.
+    let command = "a cmd.run {\"name\": \"write /etc/b by-command\"}\nb file.managed {\"name\": \"/etc/b\", \"contents\": \"two\"}";
+    assert_eq!(with(command, None), ("a changed, b changed".to_owned(), "two\n".to_owned(), String::new()));
+}
+
+#[test]
+fn a_reaction_is_owed_until_it_has_run_wherever_a_run_breaks_off() {
+    let text = "f file.managed {\"name\": \"/etc/f\", \"contents\": \"one\"}\nr cmd.wait {\"name\": \"reload\"} watch=f";
+    let mut mutation = 1;
+    let mut owed_seen = 0;
+    loop {
+        let bench = Bench::new();
+        std::fs::create_dir(bench.dir.path().join("etc")).unwrap();
+        let plan = bench.plan(text);
+        assert_eq!(shown(&plan), "f add, r run");
+        bench.sys.fail_at(mutation);
+        let (applied, outcomes, _) = bench.apply_watching(&plan, "run-1", |_| {});
+        bench.sys.fail_at(None);
+        let ran = bench.ran().len();
+        if let Ok(applied) = applied {
+            assert_eq!((applied.tally.changed, ran), (2, 1), "{:?}", verdicts(&plan, &outcomes));
+            assert_eq!(bench.sys.owed().unwrap(), []);
+            break;
+        }
+        // Whatever was done: the file changed and nothing ran means that the next plan runs it.
+        let next = bench.plan(text);
+        if bench.read("/etc/f").is_some() && ran == 0 {
+            owed_seen += 1;
+            assert_eq!(shown(&next), "r run", "stopped before mutation {mutation}");
+            assert_eq!(next.host.steps[0].reason, "owed since run run-1");
+        }
+        bench.apply(&next, "run-2");
+        assert_eq!((shown(&bench.plan(text)).as_str(), bench.sys.owed().unwrap().len()), ("", 0), "stopped before mutation {mutation}");
+        mutation += 1;
+    }
+    assert!(owed_seen > 0 && mutation > 5);
+}
+
+#[test]
+fn a_reaction_to_a_change_that_failed_is_not_owed_and_one_that_failed_still_is() {
+    let bench = Bench::new();
+    bench.file("/etc/d/in", "");
+    let failing =
+        "f file.managed {\"name\": \"/etc/f\", \"contents\": \"one\", \"check_cmd\": \"false\"}\nr cmd.wait {\"name\": \"reload\"} watch=f";
+    assert_eq!(bench.apply(&bench.plan(failing), "run-1"), "f failed, r skipped");
+    assert_eq!((bench.read("/etc/f"), bench.sys.owed().unwrap().len()), (None, 0));
+    let text = "f file.managed {\"name\": \"/etc/f\", \"contents\": \"one\"}\nr cmd.wait {\"name\": \"reload\"} watch=f";
+    bench.answer("reload", 1, "");
+    assert_eq!(bench.apply(&bench.plan(text), "run-2"), "f changed, r failed");
+    bench.answer("reload", 0, "");
+    let next = bench.plan(text);
+    assert_eq!((shown(&next).as_str(), next.host.steps[0].reason.as_str()), ("r run", "owed since run run-2"));
+    assert_eq!(bench.apply(&next, "run-3"), "r changed");
+    assert_eq!(shown(&bench.plan(text)), "");
+}
+
+#[test]
+fn secrets_appear_nowhere_and_cancel_stops_at_the_next_state() {
+    let bench = Bench::new();
+    bench.file("/etc/f", "password=hunter2\n");
+    bench.answer("say", 3, "the hunter2 is\n");
+    let text = "f file.managed {\"name\": \"/etc/f\", \"contents\": \"nothing\"}\nc cmd.run {\"name\": \"login hunter2\"}\ns cmd.run {\"name\": \"say\"}\nl test.succeed_with_changes";
+    let request = PlanRequest { lows: lows(text), secrets: vec!["hunter2".into()], commands: true };
+    let plan = plan(&bench.sys, request).unwrap();
+    let wire = serde_json::to_string(&plan.host).unwrap();
+    assert!(!wire.contains("hunter2") && wire.contains("login ********"), "{wire}");
+    let flag = bench.sys.cancel_flag();
+    let (applied, outcomes, lines) = bench.apply_watching(&plan, "run-1", |body| {
+        if matches!(body, Body::Started { low: 2 }) {
+            flag.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+    let said = format!("{} {lines:?}", serde_json::to_string(&outcomes).unwrap());
+    assert!(!said.contains("hunter2") && said.contains("the ******** is"), "{said}");
+    assert_eq!(verdicts(&plan, &outcomes), "f changed, c changed, s failed, l skipped");
+    assert!(applied.unwrap().stopped.is_some());
+}
+
+#[test]
+fn a_script_is_there_while_it_runs_and_gone_afterwards() {
+    let bench = Bench::new();
+    std::fs::create_dir(bench.dir.path().join("tmp")).unwrap();
+    let controller = Controller::default();
+    bench.sys.contents().fetch_from(Box::new(controller.clone()));
+    let mut list = lows("s cmd.script {\"name\": \"salt://x.sh one two\"}");
+    list[0].contents.push(controller.has(b"#!/bin/sh\necho hi\n", false));
+    let plan = plan(&bench.sys, PlanRequest { lows: list, ..PlanRequest::default() }).unwrap();
+    assert_eq!(shown(&plan), "s run");
+    assert_eq!(bench.apply(&plan, "run-1"), "s changed");
+    let path = bench.ran().remove(0);
+    assert!(path.starts_with("/tmp/basalt-"), "{path}");
+    assert_eq!(std::fs::read_dir(bench.dir.path().join("tmp")).unwrap().count(), 0);
+}
