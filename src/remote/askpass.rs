@@ -45,6 +45,8 @@ pub struct Answers {
 
 impl Answers {
     pub fn serve(socket: PathBuf, password: Option<Secret>, key_password: Option<Secret>) -> std::io::Result<Answers> {
+        // One may be left of a process that was killed and had our number.
+        let _ = std::fs::remove_file(&socket);
         let listener = UnixListener::bind(&socket)?;
         let asked = Arc::new(Mutex::new(Vec::new()));
         let serving = tokio::spawn(answer_all(listener, asked.clone(), password, key_password));

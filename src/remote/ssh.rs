@@ -62,9 +62,10 @@ impl Ssh {
         let sudo_password = self.settings.sudo_password_of(host);
         let command = push::command(host, &self.settings.agents, sudo_password.is_some());
         let socket = self.socket(host)?;
+        let tried = inode(&socket);
         let wire = match self.warm(&socket, &command, host).await {
             Some(wire) => wire,
-            None => self.cold(&socket, &command, host).await?,
+            None => self.cold(&socket, &command, host, tried).await?,
         };
         push::start(wire, host, &self.settings.agents, sudo_password).await
     }
@@ -78,9 +79,7 @@ impl Ssh {
 
     /// A session on a master that is there. `None`: there is none that works.
     async fn warm(&self, socket: &Path, command: &str, host: &Host) -> Option<Wire> {
-        if !socket.exists() {
-            return None;
-        }
+        inode(socket)?;
         // A master whose connection has died without notice takes the session and never opens it.
         let patience = self.settings.timeout_of(host).min(Duration::from_secs(5));
         match timeout(patience, self.session(socket, command)).await {
@@ -89,7 +88,7 @@ impl Ssh {
         }
     }
 
-    async fn cold(&self, socket: &Path, command: &str, host: &Host) -> Result<Wire> {
+    async fn cold(&self, socket: &Path, command: &str, host: &Host, tried: Option<u64>) -> Result<Wire> {
         let deadline = Instant::now() + self.settings.timeout_of(host) * 3;
         // Two masters for one socket would leave one of them behind for ever.
         let lock = self.lock(socket)?;
@@ -99,7 +98,10 @@ impl Ssh {
             }
             sleep(Duration::from_millis(20)).await;
         }
-        if let Some(wire) = self.warm(socket, command, host).await {
+        // Somebody else may have made one while we waited; the one that did not work is not tried twice.
+        if inode(socket) != tried
+            && let Some(wire) = self.warm(socket, command, host).await
+        {
             return Ok(wire);
         }
         // What is there now answers to nobody.
@@ -192,6 +194,10 @@ impl Connect for Ssh {
     fn open<'a>(&'a self, host: &'a Host) -> Opening<'a> {
         Box::pin(self.start(host))
     }
+}
+
+fn inode(socket: &Path) -> Option<u64> {
+    std::fs::metadata(socket).ok().map(|there| there.ino())
 }
 
 /// The arguments of a master. The first value of an option counts, so the roster's come first.
