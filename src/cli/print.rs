@@ -166,6 +166,9 @@ impl Printer {
 
     /// Prints the faults of hosts that dropped out since the last time.
     pub fn faults(&self) {
+        if self.json {
+            return;
+        }
         let faults = std::mem::take(&mut self.state().faults);
         for (host, fault) in faults {
             self.say(&format!("{}\n{}", self.paint(Paint::Bold, &clean(&host)), self.fault_text(&fault, "  ")));
@@ -205,6 +208,7 @@ impl Printer {
 
     /// The recap of a run: one line per host, then the counts.
     pub fn run_summary(&self, summary: &Summary) {
+        self.faults();
         self.json(&summary_json(summary));
         let tallies = std::mem::take(&mut self.state().tallies);
         let width = tallies.keys().map(|h| h.chars().count()).max().unwrap_or(0);
