@@ -107,20 +107,31 @@ fn light_hosts() {
     if !lab::required() {
         return;
     }
-    let specs = (1..=8).map(|i| Spec::light(&format!("w{i}"))).chain([Spec::light("tiny").disk("2m"), Spec::light("fixed").read_only()]);
+    let specs = (1..=8).map(|i| Spec::light(&format!("w{i}"))).chain([Spec::light("tiny").disk("8m"), Spec::light("fixed").read_only()]);
     let start = Instant::now();
     let lab = Lab::start(specs.collect());
     eprintln!("ten light hosts in {:?}", start.elapsed());
     for host in lab.all() {
         lab.run(["ssh", host.name(), "hostname"]).ok().says(host.name());
     }
-    lab["tiny"].sh("head -c 4m /dev/zero >/fill").complains("No space left on device");
+    lab["tiny"].sh("head -c 9m /dev/zero >/fill").complains("No space left on device");
     lab["fixed"].sh("touch /etc/x").complains("Read-only file system");
     let before = lab["w1"].fingerprint_root();
     lab["w1"].sh("touch /opt/x").ok();
     assert!(before.diff(&lab["w1"].fingerprint_root()).contains("+ /opt/x  file, 0 bytes"));
     lab["w1"].reset();
     before.assert_same(&lab["w1"].fingerprint_root());
+
+    // A power cut loses what was not synced, and nothing else; a crash of the host loses nothing.
+    let tiny = &lab["tiny"];
+    tiny.sh("rm /fill; echo kept >/opt/synced; sync; echo lost >/opt/unsynced").ok();
+    tiny.power_cut();
+    tiny.boot();
+    assert_eq!((tiny.read("/opt/synced"), tiny.read("/opt/unsynced")), (Some("kept\n".into()), None));
+    tiny.sh("echo kept >/opt/unsynced").ok();
+    tiny.kill();
+    tiny.boot();
+    assert_eq!(tiny.read("/opt/unsynced").as_deref(), Some("kept\n"));
 
     lab.write("a/b", "c");
     assert_eq!(lab.commit("first").len(), 40);

@@ -32,7 +32,7 @@ impl Spec {
         Spec { systemd: false, ..Spec::systemd(name) }
     }
 
-    /// A disk of its own of this size (`2m`), to be filled.
+    /// A disk of its own of this size (`8m`, an ext4 in a file): to be filled, or for [`Host::power_cut`].
     pub fn disk(self, size: &str) -> Spec {
         Spec { disk: Some(size.to_owned()), ..self }
     }
@@ -142,6 +142,21 @@ impl Host {
         self.reap();
     }
 
+    /// The power goes: what had not reached the disk is lost. Only for a host with a disk of its own; [`Host::boot`] starts it again.
+    pub fn power_cut(&self) {
+        const SHUTDOWN: libc::Ioctl = 0x8004_587d; // EXT4_IOC_SHUTDOWN
+        const WITHOUT_FLUSHING: u32 = 2; // EXT4_GOING_FLAGS_NOLOGFLUSH: not even the filesystem's own log
+        assert!(self.spec.disk.is_some(), "{} has no disk of its own: memory keeps everything", self.name());
+        let disk = std::fs::File::open(self.lab.outside(&format!("{}/disk", self.folder()))).unwrap();
+        // SAFETY: the call reads one u32 through the pointer, which lives until it returns.
+        let result = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&disk), SHUTDOWN, &WITHOUT_FLUSHING) };
+        assert_eq!(result, 0, "the disk of {} goes down: {}", self.name(), std::io::Error::last_os_error());
+        drop(disk);
+        self.kill();
+        self.unmount();
+        self.mount();
+    }
+
     /// An orderly reboot (a light host has no order to keep: it is killed and started).
     pub fn restart(&self) {
         if self.spec.systemd {
@@ -165,7 +180,7 @@ impl Host {
     /// Back to the base: killed, every change dropped, link up, booted.
     pub fn reset(&self) {
         self.kill();
-        self.lab.script(&format!("umount {0}/root; umount {0}/disk", self.folder()));
+        self.unmount();
         self.make_root();
         self.link_up();
         self.boot();
@@ -178,20 +193,39 @@ impl Host {
     }
 
     fn make_root(&self) {
-        let (folder, name, base) = (self.folder(), self.name(), self.lab.base.display());
-        let size = self.spec.disk.as_deref().unwrap_or("60%");
+        let (folder, name) = (self.folder(), self.name());
+        if let Some(size) = &self.spec.disk {
+            self.lab.script(&format!(
+                "mkdir -p {folder}; rm -f {folder}/image; truncate -s {size} {folder}/image; mkfs.ext4 -q -m 0 {folder}/image"
+            ));
+        }
+        self.mount();
         self.lab.script(&format!(
-            "mkdir -p {folder}/disk {folder}/root
-            mount -t tmpfs -o mode=755,size={size} disk {folder}/disk
-            mkdir -p {folder}/disk/up/etc {folder}/disk/work
-            cd {folder}/disk/up/etc
+            "cd {folder}/root/etc
             echo {name} >hostname
             printf '127.0.0.1 localhost\\n{address} {name}\\n' >hosts
-            printf '%032x\\n' $((0xba5a17 * 256 + {number})) >machine-id
-            mount -t overlay -o lowerdir={base}/root,upperdir={folder}/disk/up,workdir={folder}/disk/work overlay {folder}/root",
+            printf '%032x\\n' $((0xba5a17 * 256 + {number})) >machine-id",
             address = self.address(),
             number = self.number,
         ));
+    }
+
+    fn mount(&self) {
+        let (folder, base) = (self.folder(), self.lab.base.display());
+        let disk = match self.spec.disk {
+            Some(_) => format!("-o loop {folder}/image"),
+            None => "-t tmpfs -o mode=755,size=60% disk".to_owned(),
+        };
+        self.lab.script(&format!(
+            "mkdir -p {folder}/disk {folder}/root
+            mount {disk} {folder}/disk
+            mkdir -p {folder}/disk/up {folder}/disk/work
+            mount -t overlay -o lowerdir={base}/root,upperdir={folder}/disk/up,workdir={folder}/disk/work overlay {folder}/root"
+        ));
+    }
+
+    fn unmount(&self) {
+        self.lab.script(&format!("umount {0}/root; umount {0}/disk", self.folder()));
     }
 
     /// Starts the first process and returns at once.
@@ -207,7 +241,7 @@ impl Host {
         } else {
             let read_only = if self.spec.read_only { "mount -o remount,ro \"$r\"" } else { "" };
             format!(
-                "exec nsenter --net=/run/netns/{name} unshare --mount --pid --ipc --uts --fork --kill-child --propagation private sh -ec '
+                "exec nsenter --net=/run/netns/{name} unshare --mount --pid --ipc --uts --fork --kill-child --propagation slave sh -ec '
                 r={folder}/root
                 mount -t proc proc $r/proc
                 mount -t sysfs -o ro sysfs $r/sys

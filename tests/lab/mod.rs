@@ -126,6 +126,7 @@ impl Lab {
 
         let script = format!(
             "set -e
+            mount --make-rshared / # among the lab's own namespaces: what is unmounted here is gone in every host
             mount -t proc proc /proc
             mkdir -p {INSIDE} /run/netns
             mount -t tmpfs -o mode=755 basalt-lab {INSIDE}
