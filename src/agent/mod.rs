@@ -19,4 +19,6 @@ pub mod serve;
 pub mod wire;
 
 #[cfg(test)]
+mod revert_tests;
+#[cfg(test)]
 mod tests;

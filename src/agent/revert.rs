@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::history::{self, changed};
+use super::projection::same;
 use super::protocol::{Applied, Body, RollbackRequest, RunRecord, RunState};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::object::{self, Progress};
@@ -418,7 +419,7 @@ fn put_back(sys: &System, restore: &Restore, step: &Step, tell: &mut dyn FnMut(B
     sys.journal(&[Entry::After { key: key.clone(), attrs: reached }])?;
     let left = object.read(sys).map_err(both)?;
     // Times come back too; what tells of other objects may still be on its way.
-    if !super::projection::same(&left, before) {
+    if !same(&left, before) {
         let still = drift(before, &left).join(", ");
         return Err(both(Diagnostic::new(Code::Failed, format!("it is still not as it was ({still})")).into()));
     }

@@ -98,11 +98,12 @@ impl Session {
     }
 
     fn check(&mut self, request: &CheckRequest) -> Result<Body> {
+        let kept = self.kept.as_ref().ok_or_else(no_plan)?;
         match &mut self.lock {
             Some(lock) => lock.name(&request.run).map_err(|e| Diagnostic::io("name the lock's owner", &e))?,
             None => self.lock = Some(Lock::take(&self.sys, &request.run, Duration::from_secs(request.lock_timeout))?),
         }
-        let checked = match self.kept.as_ref().ok_or_else(no_plan)? {
+        let checked = match kept {
             Kept::Plan(plan) => run::check(&self.sys, plan),
             Kept::Rollback(rollback) => revert::check(&self.sys, rollback),
         };

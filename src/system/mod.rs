@@ -12,7 +12,7 @@ mod identity;
 pub mod journal;
 mod keep;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
