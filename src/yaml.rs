@@ -68,6 +68,20 @@ pub fn load(text: &str, file: &str) -> Result<Value> {
     Ok(load_spanned(text, file)?.into_value())
 }
 
+/// What a plain scalar with this text resolves to, as a tag written out. For those who write YAML.
+pub fn plain_tag(text: &str) -> String {
+    let short = match scalar::resolve(text) {
+        Tag::Null => "null",
+        Tag::Bool => "bool",
+        Tag::Int => "int",
+        Tag::Float => "float",
+        Tag::Merge => "merge",
+        Tag::Value => "value",
+        Tag::Str | Tag::Binary | Tag::Other(_) => "str",
+    };
+    format!("{}{short}", scalar::PREFIX)
+}
+
 /// The same, with places.
 pub fn load_spanned(text: &str, file: &str) -> Result<Node> {
     // The parser cannot read a block scalar that ends without a line break: give it one, and take it from the scalar again.

@@ -9,9 +9,11 @@
 //! One `Compiler` per tree: files are read and templates compiled once, and threads compile many hosts with it at a time. Everything here is
 //! pure: what only a host can answer is collected (`missing`) and given back in `HostInput::answers` for a second round.
 
+pub mod function;
 pub mod glob;
 pub mod high;
 mod include;
+pub mod jinja;
 pub mod low;
 mod lower;
 pub mod order;

@@ -1,0 +1,100 @@
+//! Templates against real Salt: small templates with the answers of Salt 3008.5 itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use basalt::lang::jinja::{Context, Limits, Offline, Renderer, Source, Templates};
+use basalt::value::{Map, Value};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Probes {
+    grains: Map,
+    pillar: Map,
+    sets: Vec<Set>,
+}
+
+#[derive(Deserialize)]
+struct Set {
+    files: HashMap<String, String>,
+    probes: Vec<Probe>,
+}
+
+#[derive(Deserialize)]
+struct Probe {
+    template: String,
+    text: Option<String>,
+    error: Option<String>,
+}
+
+struct Files(HashMap<String, String>);
+
+impl Templates for Files {
+    fn read(&self, _saltenv: &str, path: &str) -> Option<Source> {
+        self.0.get(path).map(|text| Source { file: path.into(), text: text.as_str().into() })
+    }
+    fn list(&self, _saltenv: &str) -> Vec<String> {
+        let mut names: Vec<String> = self.0.keys().cloned().collect();
+        names.sort();
+        names
+    }
+}
+
+/// What is known to differ, by set and number, and why. A probe of this list that begins to pass fails the test.
+const DIFFERENT: &[(usize, usize, &str)] = &[(0, 38, "Python prints the address of the method's object")];
+
+fn load(name: &str) -> Probes {
+    let path = format!("{}/tests/templates/{name}", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn context(probes: &Probes, number: usize) -> Context {
+    let opts: Map = [("id", Value::str("minion"))].into_iter().collect();
+    let context = Context::new(Arc::new(probes.grains.clone()), Arc::new(probes.pillar.clone()), Arc::new(opts), Arc::new(Offline));
+    let sls = format!("p{number:03}");
+    context.for_sls("base", &sls, &format!("{sls}.sls"))
+}
+
+/// The part of Salt's message that is about the template.
+fn cause(error: &str) -> &str {
+    let text = error.split_once("failed: ").map_or(error, |(_, t)| t);
+    let text = ["Jinja variable ", "Jinja syntax error: ", "Jinja error: "].iter().find_map(|p| text.strip_prefix(p)).unwrap_or(text);
+    text.split("; line ").next().unwrap_or(text)
+}
+
+#[test]
+fn templates_render_as_salt_renders_them() {
+    let probes = load("probes.json");
+    let (mut wrong, mut total) = (Vec::new(), 0);
+    for (s, set) in probes.sets.iter().enumerate() {
+        let renderer = Renderer::new(Arc::new(Files(set.files.clone())), Limits::default());
+        for (i, probe) in set.probes.iter().enumerate() {
+            total += 1;
+            if std::env::var_os("SHOW_TEMPLATES").is_some() {
+                eprintln!("{s}/{i} {:?}", probe.template);
+            }
+            let result = renderer.render(&format!("p{i:03}.sls"), &probe.template, &context(&probes, i));
+            let problem = match (&probe.text, &probe.error, &result) {
+                (Some(text), _, Ok(rendered)) if *text == rendered.text => None,
+                (None, Some(_), Err(_)) => None,
+                (Some(text), _, Ok(rendered)) => Some(format!("expected {text:?}\n  rendered {:?}", rendered.text)),
+                (Some(text), _, Err(error)) => Some(format!("expected {text:?}\n  failed   {error}")),
+                (_, error, Ok(rendered)) => Some(format!("expected the error {error:?}\n  rendered {:?}", rendered.text)),
+                (None, None, Err(_)) => Some("the probe has no answer".into()),
+            };
+            let known = DIFFERENT.iter().find(|(set, number, _)| (*set, *number) == (s, i));
+            match (problem, known) {
+                (Some(problem), None) => wrong.push(format!("{s}/{i} {:?}\n  {problem}", probe.template)),
+                (None, Some((_, _, reason))) => wrong.push(format!("{s}/{i} passes now; take it off the list ({reason})")),
+                _ => {}
+            }
+            // The words are Salt's too, where they are not about Python's innards.
+            if let (Some(expected), Err(error), true) = (&probe.error, &result, std::env::var_os("SHOW_MESSAGES").is_some())
+                && cause(expected) != error.summary
+            {
+                println!("{s}/{i} {:?}\n  salt   {}\n  basalt {}", probe.template, cause(expected), error.summary);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {total} differ:\n{}", wrong.len(), wrong.join("\n"));
+}
