@@ -70,9 +70,6 @@ fn templates_render_as_salt_renders_them() {
         let renderer = Renderer::new(Arc::new(Files(set.files.clone())), Limits::default());
         for (i, probe) in set.probes.iter().enumerate() {
             total += 1;
-            if std::env::var_os("SHOW_TEMPLATES").is_some() {
-                eprintln!("{s}/{i} {:?}", probe.template);
-            }
             let result = renderer.render(&format!("p{i:03}.sls"), &probe.template, &context(&probes, i));
             let problem = match (&probe.text, &probe.error, &result) {
                 (Some(text), _, Ok(rendered)) if *text == rendered.text => None,

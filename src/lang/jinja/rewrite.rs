@@ -3,6 +3,9 @@
 //! A template can be rewritten in two ways. As a `Whole` it sees the variables of whoever renders, includes or imports it. `Alone`
 //! (imported or included without context) a prologue hides every name it mentions, so that only the root context shows through.
 
+mod files;
+mod macros;
+
 use super::expression::{Kind, Node, Parser, Target};
 use super::print::{Printer, ROOT_NAMES, Table, block_ident, ident};
 use super::scan::{Mistake, Options, Piece, Spot, Token, scan};
@@ -443,108 +446,6 @@ impl Rewriter<'_> {
         Ok(())
     }
 
-    /// `(a, b=1)` of a macro or a call block.
-    fn parameters(&mut self, p: &mut Parser) -> Result<(Vec<String>, Vec<Node>), Mistake> {
-        let (mut names, mut defaults) = (Vec::new(), Vec::new());
-        p.expect_op("(")?;
-        while !p.is_op(")") {
-            if !names.is_empty() {
-                p.expect_op(",")?;
-            }
-            let at = p.offset();
-            let name = p.name()?;
-            if names.contains(&name) {
-                return Err(Mistake::new(at, format!("duplicate argument '{name}' in function definition")));
-            }
-            names.push(name);
-            if p.skip_op("=") {
-                defaults.push(p.expression()?);
-            } else if !defaults.is_empty() {
-                return Err(Mistake::new(at, "non-default argument follows default argument"));
-            }
-        }
-        p.expect_op(")")?;
-        Ok((names, defaults))
-    }
-
-    fn start_macro(&mut self, p: &mut Parser, offset: usize) -> Done {
-        let name = p.name()?;
-        let (parameters, defaults) = self.parameters(p)?;
-        self.open_macro(
-            &format!("m{}", ident(&name)),
-            &parameters,
-            &defaults,
-            |defaults| Tag::Macro { name: name.clone(), parameters: parameters.clone(), defaults },
-            offset,
-        );
-        Ok(())
-    }
-
-    fn start_call(&mut self, p: &mut Parser, offset: usize) -> Done {
-        let (parameters, defaults) = if p.is_op("(") { self.parameters(p)? } else { Default::default() };
-        let at = p.offset();
-        let call = p.expression()?;
-        if !matches!(call.kind, Kind::Call(..)) {
-            return Err(Mistake::new(at, "expected call"));
-        }
-        self.serial += 1;
-        let id = self.serial;
-        let call = Box::new(call);
-        self.open_macro(
-            &format!("mcall{id}"),
-            &parameters,
-            &defaults,
-            |defaults| Tag::Call { id, parameters: parameters.clone(), defaults, call: call.clone() },
-            offset,
-        );
-        Ok(())
-    }
-
-    fn open_macro(&mut self, name: &str, parameters: &[String], defaults: &[Node], tag: impl FnOnce(usize) -> Tag, offset: usize) {
-        let mut all: Vec<&str> = parameters.iter().map(String::as_str).collect();
-        for special in ["varargs", "kwargs", "caller"] {
-            if !all.contains(&special) {
-                all.push(special);
-            }
-        }
-        self.printer.push(&format!("{{% macro {name}("));
-        for parameter in &all {
-            let ident = ident(parameter);
-            self.printer.push(&ident);
-            self.printer.push(",");
-        }
-        self.printer.out.pop();
-        self.printer.push(") %}");
-        self.printer.macros.push(Default::default());
-        self.enter(tag(defaults.len()), offset, true);
-        let first = parameters.len() - defaults.len();
-        for (i, parameter) in parameters.iter().enumerate() {
-            if let Some(default) = i.checked_sub(first).and_then(|d| defaults.get(d)) {
-                let ident = ident(parameter);
-                self.printer.push(&format!("{{% if {ident}|_missing %}}{{% set {ident} = "));
-                self.printer.expression(default);
-                self.printer.push(" %}{% endif %}");
-            }
-            self.printer.bind(parameter);
-        }
-        ["varargs", "kwargs", "caller"].iter().for_each(|name| self.printer.bind(name));
-    }
-
-    /// What `_macro` needs to bind arguments as Python does.
-    fn finish_macro(&mut self, inner: &str, name: &str, parameters: &[String], defaults: usize, offset: usize) {
-        let special = self.printer.macros.pop().unwrap_or_default();
-        self.printer.push(inner);
-        self.printer.open_filter("_macro", offset);
-        self.printer.string(name);
-        self.printer.push(&format!(",{defaults},"));
-        self.printer.string(&special.into_iter().collect::<Vec<_>>().join(","));
-        for parameter in parameters {
-            self.printer.push(",");
-            self.printer.string(parameter);
-        }
-        self.printer.push(")");
-    }
-
     fn close(&mut self, p: &mut Parser, tag: &str, at: usize) -> Done {
         if !self.open.last().is_some_and(|o| o.tag.closers().contains(&tag)) {
             return Err(self.unknown(tag, at));
@@ -622,115 +523,6 @@ impl Rewriter<'_> {
         let target = p.target(false, "")?;
         self.printer.push("{% set v__load %}");
         self.enter(Tag::Load { what, target }, offset, false);
-        Ok(())
-    }
-
-    /// `"name"|_resolve("whole", "dir", …)`: the engine's name of another template.
-    fn file_filter(&mut self, filter: &str, at: usize, mode: &str, ignore_missing: bool) {
-        self.printer.open_filter(filter, at);
-        self.printer.string(mode);
-        self.printer.push(",");
-        self.printer.string(self.place.tpldir);
-        self.printer.push(if ignore_missing { ",true)" } else { ",false)" });
-    }
-
-    fn context(p: &mut Parser, default: bool) -> Result<bool, Mistake> {
-        for (word, with) in [("with", true), ("without", false)] {
-            if p.is_name(word) {
-                p.advance();
-                p.expect_name("context")?;
-                return Ok(with);
-            }
-        }
-        Ok(default)
-    }
-
-    fn include(&mut self, p: &mut Parser, at: usize) -> Done {
-        let node = p.expression()?;
-        let ignore = p.skip_name("ignore");
-        if ignore {
-            p.expect_name("missing")?;
-        }
-        let mode = if Self::context(p, true)? { "whole" } else { "alone" };
-        self.printer.push("{% with v__include = ");
-        self.printer.expression(&node);
-        self.file_filter("_include", at, mode, ignore);
-        self.printer.push(" %}{% include v__include %}{% endwith %}");
-        Ok(())
-    }
-
-    /// Leaves the module in `v__module`.
-    fn module(&mut self, node: &Node, with_context: bool, at: usize) {
-        if with_context {
-            self.printer.push("{% import (");
-            self.printer.expression(node);
-            self.file_filter("_resolve", at, "whole", false);
-            self.printer.push(") as v__module %}{% set v__module = v__module|_module %}");
-        } else {
-            // Jinja2 keeps modules without context: whoever imports one again gets the same values.
-            self.printer.push("{% set v__name = ");
-            self.printer.expression(node);
-            self.file_filter("_resolve", at, "alone", false);
-            self.printer.push(" %}{% set v__module = v__name|_kept %}{% if not v__module %}{% import v__name as v__module %}");
-            self.printer.push("{% set v__module = v__module|_keep(v__name) %}{% endif %}");
-        }
-    }
-
-    fn import(&mut self, p: &mut Parser, at: usize, parse: Option<&'static str>) -> Done {
-        let node = p.expression()?;
-        p.expect_name("as")?;
-        let name = p.name()?;
-        let with_context = Self::context(p, false)?;
-        self.module(&node, with_context, at);
-        self.assign(&Target::Name(name), at, |out| {
-            out.push("v__module");
-            if let Some(what) = parse {
-                out.open_filter("_parse", at);
-                out.string(what);
-                out.push(",");
-                out.expression(&node);
-                out.push(")");
-            }
-        });
-        Ok(())
-    }
-
-    fn from_import(&mut self, p: &mut Parser, at: usize) -> Done {
-        let node = p.expression()?;
-        p.expect_name("import")?;
-        let mut names: Vec<(String, String, usize)> = Vec::new();
-        let mut with_context = false;
-        while let Some(Token::Name(word)) = p.peek() {
-            if word == "with" || word == "without" {
-                with_context = Self::context(p, false)?;
-                break;
-            }
-            let offset = p.offset();
-            if word.starts_with('_') {
-                return Err(Mistake::new(offset, "names starting with an underline can not be imported"));
-            }
-            let name = p.name()?;
-            let alias = if p.skip_name("as") { p.name()? } else { name.clone() };
-            names.push((name, alias, offset));
-            if !p.skip_op(",") {
-                with_context = Self::context(p, false)?;
-                break;
-            }
-        }
-        if names.is_empty() {
-            return Err(p.expected("name"));
-        }
-        self.module(&node, with_context, at);
-        for (name, alias, offset) in names {
-            self.assign(&Target::Name(alias), offset, |out| {
-                out.push("v__module");
-                out.open_filter("_export", offset);
-                out.string(&name);
-                out.push(",");
-                out.expression(&node);
-                out.push(")");
-            });
-        }
         Ok(())
     }
 }
