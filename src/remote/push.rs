@@ -60,7 +60,7 @@ if [ -z "$h" ]; then say need "$(uname -sm)"; exit 1; fi;
 private() { umask 077; [ -d "$1" ] || mkdir "$1" || return;
 if [ -h "$1" ] || [ ! -O "$1" ]; then echo "belongs to somebody else"; return 1; fi;
 chmod 700 "$1" || return; echo : > "$2" && chmod 700 "$2" || return;
-"$2" || { echo "programs there cannot be run (noexec)"; return 1; }; };
+"$2" 2>/dev/null || { echo "programs there cannot be run (noexec)"; return 1; }; };
 if head -c 1 /dev/null 2>/dev/null; then take() { head -c "$1"; }; else take() { dd bs=1 count="$1" 2>/dev/null; }; fi;
 receive() { umask 077; take "$1" | { cat > "$2" || { cat > /dev/null; false; }; }; };
 whole() { s=$(sha256sum < "$1" 2>/dev/null); case "$s" in "$3"*) ;; "") [ "$(($(wc -c < "$1")))" = "$2" ];; *) false;; esac; };
