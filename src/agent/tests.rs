@@ -437,7 +437,9 @@ fn contents_travel_in_one_exchange_and_not_at_all_where_they_agree() {
 fn a_host_that_is_not_as_it_was_is_stale_and_stays_untouched() {
     for path in ["/etc/f", "/etc/same", "/etc/probe"] {
         let bench = Bench::new();
-        ["/etc/f", "/etc/same", "/etc/probe"].map(|path| bench.file(path, "x\n"));
+        for path in ["/etc/f", "/etc/same", "/etc/probe"] {
+            bench.file(path, "x\n");
+        }
         let plan = bench.plan(
             "f file.managed {\"name\": \"/etc/f\", \"contents\": \"one\"}\ns file.managed {\"name\": \"/etc/same\", \"contents\": \"x\"}\nc cmd.run {\"name\": \"y\", \"onlyif\": \"test -f /etc/probe\"}",
         );
