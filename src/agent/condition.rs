@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::probe;
 use super::projection::Projection;
-use crate::diagnostic::Result;
+use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::function::args::Args;
 use crate::function::cmd;
 use crate::plan::{Kind, Low};
@@ -182,10 +182,8 @@ impl Asker<'_, '_> {
         if known.is_some() {
             return Ok(known);
         }
-        if !self.projection.pending().is_empty() {
-            return Ok(Some(Truth::After(self.projection.pending().to_vec())));
-        }
-        Ok(Some(Truth::Broken))
+        let summary = format!("a condition calls {fun}, which basalt does not know");
+        Err(Diagnostic::new(Code::Failed, summary).hint("a command says the same (`test -f …`)").into())
     }
 }
 

@@ -60,8 +60,8 @@ pub enum Decision {
     Fail(String),
     /// A requisite would fail.
     Skip(String),
-    /// The test run that a `prereq` asked for: what it says stands in the low's fate.
-    Test,
+    /// The test run that a `prereq` asked for, and what it says.
+    Test(Fate),
 }
 
 /// What a step does.
@@ -205,7 +205,7 @@ impl<'a> Planner<'a> {
             let (status, mut decision) = self.decide(low);
             let fate = fate(&decision);
             if tests.contains(&low) {
-                decision = Decision::Test;
+                decision = Decision::Test(fate);
             }
             if let Some(slot) = self.fates.get_mut(low) {
                 *slot = Some(fate);
@@ -484,7 +484,8 @@ fn test_runs(lows: &[Low]) -> BTreeSet<usize> {
 /// What a decision means for the lows that name this one.
 pub fn fate(decision: &Decision) -> Fate {
     match decision {
-        Decision::Stay(_) | Decision::Test => Fate::SAME,
+        Decision::Stay(_) => Fate::SAME,
+        Decision::Test(fate) => *fate,
         Decision::Do(deed) if deed.changes.is_empty() && deed.run.as_ref().is_some_and(|run| run.stateful) => Fate::UNKNOWN,
         Decision::Do(_) => Fate { changes: Maybe::Yes, ..Fate::SAME },
         Decision::Unknown { .. } => Fate::UNKNOWN,
@@ -540,7 +541,7 @@ fn step(lows: &[Low], turn: &Turn, turns: &[Turn], mask: &Mask) -> Option<Step> 
             Status::IfFails(of) if of.iter().any(|i| turns.iter().any(|t| t.low == *i && acts(t))) => step.reason = mask.text(why),
             _ => return None,
         },
-        Decision::Test => return None,
+        Decision::Test(_) => return None,
     }
     Some(step)
 }

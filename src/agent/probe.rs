@@ -62,6 +62,15 @@ pub fn there(projection: &Projection, kind: Kind, name: &str) -> Result<Truth> {
     })
 }
 
+/// Whether dpkg knows a package: installed, or removed with its configuration left.
+fn package(projection: &Projection, name: &str) -> Result<Truth> {
+    let key = Key::new(Kind::Packages, "apt");
+    Ok(match projection.undecided(&key) {
+        Some(low) => Truth::After(vec![low]),
+        None => projection.now(&key)?.contains_key(name).into(),
+    })
+}
+
 /// What a path leads to; the error is what is to be said where that is not decided yet.
 fn look(projection: &Projection, path: &str, follow: bool) -> Result<std::result::Result<Option<Look>, Truth>> {
     let mut path = path.to_owned();
@@ -125,6 +134,9 @@ fn simple(projection: &Projection, words: &[&str], command: &Command) -> Result<
         }
         ("getent", ["passwd", name]) if !number(name) => there(projection, Kind::User, name).map(Some),
         ("getent", ["group", name]) if !number(name) => there(projection, Kind::Group, name).map(Some),
+        ("dpkg", ["-s" | "--status", name]) | ("dpkg-query", ["-W" | "-s" | "--show" | "--status", name]) if !name.contains(['*', '?']) => {
+            package(projection, name).map(Some)
+        }
         ("grep" | "egrep" | "fgrep", args) => grep(projection, program, args, command),
         _ => Ok(None),
     }

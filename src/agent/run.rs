@@ -47,7 +47,7 @@ pub fn apply(sys: &System, plan: &Plan, header: &RunHeader, tell: &mut dyn FnMut
     let mut planner = Planner::new(&plan.lows, &plan.functions, Projection::new(sys), &commands, true);
     planner.owed.clone_from(&plan.owed);
     planner.expected = vec![Fate::SAME; plan.lows.len()];
-    for turn in plan.turns.iter().filter(|turn| !turn.listens && !matches!(turn.decision, Decision::Test)) {
+    for turn in plan.turns.iter().filter(|turn| !turn.listens) {
         if let Some(expected) = planner.expected.get_mut(turn.low) {
             *expected = fate(&turn.decision);
         }
@@ -63,6 +63,7 @@ pub fn apply(sys: &System, plan: &Plan, header: &RunHeader, tell: &mut dyn FnMut
         known: BTreeMap::new(),
         unseen: false,
         touched: Vec::new(),
+        over: BTreeSet::new(),
         tally: Tally::default(),
         stopped: None,
     };
@@ -86,7 +87,7 @@ fn needed(plan: &Plan) -> Vec<Hash> {
 
 fn shown(plan: &Plan) -> BTreeSet<(usize, bool)> {
     let of = |low: usize, listens: bool| plan.turns.iter().find(|turn| turn.low == low && turn.listens == listens);
-    let acts = |turn: Option<&Turn>| turn.is_some_and(|turn| !matches!(turn.decision, Decision::Stay(_) | Decision::Test));
+    let acts = |turn: Option<&Turn>| turn.is_some_and(|turn| !matches!(turn.decision, Decision::Stay(_) | Decision::Test(_)));
     let both = plan.host.steps.iter().flat_map(|step| [(step.low, false), (step.low, true)]);
     both.filter(|(low, listens)| acts(of(*low, *listens)) || (!listens && !acts(of(*low, true)))).collect()
 }
@@ -107,6 +108,8 @@ struct Runner<'a> {
     unseen: bool,
     /// Paths that this run changed: what is below them may be another.
     touched: Vec<String>,
+    /// Lows that have done all they had to.
+    over: BTreeSet<usize>,
     tally: Tally,
     stopped: Option<String>,
 }
@@ -180,7 +183,7 @@ impl<'a> Runner<'a> {
                 self.skip(turn)?;
                 continue;
             }
-            if matches!(turn.decision, Decision::Test) {
+            if matches!(turn.decision, Decision::Test(_)) {
                 continue;
             }
             let status = self.planner.status(turn.low);
@@ -247,14 +250,18 @@ impl<'a> Runner<'a> {
         let planned = planned.filter(|turn| as_expected(turn, &status));
         let mut decision = match planned.map(|turn| &turn.decision) {
             None | Some(Decision::Unknown { .. }) => self.decide(index, listens)?,
+            // What the plan saw failing may have been put right by a command since.
+            Some(Decision::Fail(_)) if self.unseen => self.decide(index, listens)?,
             Some(decision) => decision.clone(),
         };
         let quiet = planned.is_some() && matches!(decision, Decision::Stay(_)) && !self.shown.contains(&(index, listens));
-        let checks = !low.control.check_cmd.is_empty() && runs(&status);
+        // file.managed asks before the file is in place.
+        let checks = !low.control.check_cmd.is_empty() && runs(&status) && low.function() != "file.managed";
         if quiet && !checks {
             // A low that listens counts with its turn at the end.
             self.tally.ok += usize::from(!self.shown.contains(&(index, true)));
             self.settle_fate(index, Fate::SAME);
+            self.over(index, low, listens);
             return Ok(());
         }
         (self.tell)(Body::Started { low: index });
@@ -266,7 +273,7 @@ impl<'a> Runner<'a> {
             let described =
                 planned.filter(|turn| attempts == 1 && matches!(turn.decision, Decision::Do(_))).map(|turn| turn.changes.as_slice());
             let mut attempt = self.attempt(index, low, &decision, described)?;
-            if checks && attempt.result != Verdict::Skipped && !(attempt.result == Verdict::Failed && low.function() == "file.managed") {
+            if checks && attempt.result != Verdict::Skipped {
                 self.check_commands(low, &mut attempt)?;
             }
             let again = retry.filter(|r| attempts < r.attempts && r.until == attempt.fate.failed && attempt.result != Verdict::Skipped);
@@ -283,10 +290,20 @@ impl<'a> Runner<'a> {
         if !listens {
             self.settle_fate(index, attempt.fate);
         }
-        if attempt.result == Verdict::Failed && low.control.failhard {
+        if attempt.fate.failed && low.control.failhard {
             self.stopped = Some(format!("{}.{} failed and is marked failhard", low.sls, low.id));
         }
+        if !attempt.fate.failed {
+            self.over(index, low, listens);
+        }
         self.done(index, begun, attempt)
+    }
+
+    /// A low has done what it had to: nothing is owed of it. One that listens has not before the end.
+    fn over(&mut self, index: usize, low: &Low, listens: bool) {
+        if listens || !low.requisites.iter().any(|r| r.kind == RequisiteKind::Listen) {
+            self.over.insert(index);
+        }
     }
 
     fn settle_fate(&mut self, low: usize, fate: Fate) {
@@ -318,7 +335,7 @@ impl<'a> Runner<'a> {
     fn attempt(&mut self, index: usize, low: &Low, decision: &Decision, described: Option<&[Change]>) -> Result<Attempt> {
         match decision {
             Decision::Stay(comment) => Ok(Attempt::new(Verdict::Ok, comment.clone())),
-            Decision::Test => Ok(Attempt::new(Verdict::Ok, "")),
+            Decision::Test(_) => Ok(Attempt::new(Verdict::Ok, "")),
             Decision::Fail(comment) => Ok(Attempt::new(Verdict::Failed, comment.clone())),
             Decision::Skip(comment) => Ok(Attempt::new(Verdict::Skipped, comment.clone())),
             Decision::Unknown { why, .. } => Ok(Attempt::new(Verdict::Failed, format!("still unknown at its turn: {why}"))),
@@ -443,7 +460,10 @@ impl<'a> Runner<'a> {
             let Some(low) = self.plan.lows.get(turn.low) else { break };
             let waits = low.requisites.iter().filter(|r| r.kind != RequisiteKind::Listen).flat_map(|r| &r.of).any(|of| *of >= index);
             let [other] = deed.changes.as_slice() else { break };
-            if waits || other.key != change.key || deed.run.is_some() {
+            let how = |to: &Attrs| -> Attrs {
+                to.iter().filter(|(n, _)| n.starts_with('@') && !n.contains(':')).map(|(n, v)| (n.clone(), v.clone())).collect()
+            };
+            if waits || other.key != change.key || deed.run.is_some() || how(&to) != how(&other.to) {
                 break;
             }
             to.extend(other.to.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -499,11 +519,8 @@ impl<'a> Runner<'a> {
         }
     }
 
-    /// `check_cmd` decides whether the state succeeded. file.managed has asked already, before the file was in place.
+    /// `check_cmd` decides whether the state succeeded.
     fn check_commands(&mut self, low: &Low, attempt: &mut Attempt) -> Result<()> {
-        if low.function() == "file.managed" {
-            return Ok(());
-        }
         for line in &low.control.check_cmd {
             let output = command::run(self.sys, &command::check(line), &self.plan.mask, self.tell);
             if !output.is_ok_and(|output| output.success()) {
@@ -519,23 +536,25 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    /// What this run promised to run after a change that did not come is owed no more.
+    /// What is owed of lows that have done all they had to, or whose change did not come, is owed no more.
     fn settle(&mut self) -> Result<()> {
-        let owed: Vec<String> = self.sys.owed()?.into_iter().map(|o| o.what).collect();
+        let owed: BTreeSet<String> = self.sys.owed()?.into_iter().map(|o| o.what).collect();
         let mut paid = Vec::new();
-        for low in &self.plan.lows {
+        for (index, low) in self.plan.lows.iter().enumerate().filter(|_| !owed.is_empty()) {
             let what = owed_name(low);
-            if !owed.contains(&what) || self.plan.owed.iter().any(|(older, _)| *older == what) {
-                continue;
-            }
-            let reacts = |kind: RequisiteKind| matches!(kind, RequisiteKind::Watch | RequisiteKind::Listen);
-            let of = low.requisites.iter().filter(|r| reacts(r.kind)).flat_map(|r| &r.of);
-            let changed = |of: &usize| self.planner.fates.get(*of).copied().flatten().is_some_and(|fate| fate.changes == Maybe::Yes);
-            if !of.into_iter().any(changed) {
+            if owed.contains(&what) && (self.over.contains(&index) || !self.must_react(low, &what)) {
                 paid.push(Entry::Paid { what });
             }
         }
         if paid.is_empty() { Ok(()) } else { self.sys.journal(&paid) }
+    }
+
+    /// Whether something that a low watches has changed, in this run or an earlier one.
+    fn must_react(&self, low: &Low, what: &str) -> bool {
+        let reacts = |kind: RequisiteKind| matches!(kind, RequisiteKind::Watch | RequisiteKind::Listen);
+        let mut of = low.requisites.iter().filter(|r| reacts(r.kind)).flat_map(|r| &r.of);
+        let changed = |of: &usize| self.planner.fates.get(*of).copied().flatten().is_some_and(|fate| fate.changes == Maybe::Yes);
+        self.plan.owed.iter().any(|(older, _)| older == what) || of.any(changed)
     }
 }
 

@@ -230,6 +230,7 @@ fn the_test_run_of_a_prereq_in_the_list_is_no_step_of_its_own() {
     let plan = plan(&bench.sys, PlanRequest { lows: list, ..PlanRequest::default() }).unwrap();
     assert_eq!(shown(&plan), "a run, b run");
     assert_eq!(plan.host.steps.iter().map(|s| s.low).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(bench.apply(&plan, "run-1"), "a changed, b changed");
 }
 
 #[test]
@@ -568,4 +569,68 @@ fn a_script_is_there_while_it_runs_and_gone_afterwards() {
     let path = bench.ran().remove(0);
     assert!(path.starts_with("/tmp/basalt-"), "{path}");
     assert_eq!(std::fs::read_dir(bench.dir.path().join("tmp")).unwrap().count(), 0);
+}
+
+/// Every file below a root but basalt's own, with what it is and what is in it.
+fn picture(dir: &std::path::Path) -> BTreeMap<String, String> {
+    use std::os::unix::fs::MetadataExt;
+    let mut out = BTreeMap::new();
+    let mut todo = vec![dir.to_owned()];
+    while let Some(here) = todo.pop() {
+        for entry in std::fs::read_dir(&here).unwrap() {
+            let path = entry.unwrap().path();
+            let meta = std::fs::symlink_metadata(&path).unwrap();
+            if path.ends_with("var/lib/basalt") {
+                continue;
+            }
+            let text = if meta.is_file() { std::fs::read_to_string(&path).unwrap() } else { String::new() };
+            out.insert(path.display().to_string(), format!("{:o} {} {text}", meta.mode(), meta.uid()));
+            if meta.is_dir() {
+                todo.push(path);
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn stopped_at_any_mutation_a_run_can_be_taken_back_or_finished() {
+    let text = format!("{FILES}c file.managed {{\"name\": \"/etc/kept\", \"contents\": \"new\", \"mode\": \"0600\"}}");
+    let fresh = || {
+        let bench = Bench::new();
+        for path in ["/etc/gone", "/etc/kept", "/var/lib/other"] {
+            bench.file(path, "old\n");
+        }
+        bench
+    };
+    for mutation in 1.. {
+        let bench = fresh();
+        let before = picture(bench.dir.path());
+        let plan = bench.plan(&text);
+        bench.sys.fail_at(mutation);
+        let whole = bench.apply_watching(&plan, "run-1", |_| {}).0.is_ok();
+        bench.sys.fail_at(None);
+        if bench.sys.generation().unwrap() == 1 {
+            let request = super::protocol::RollbackRequest { run: "run-1".into(), with_later: false };
+            let back = super::revert::plan(&bench.sys, &request).unwrap();
+            super::revert::apply(&bench.sys, back, &header("run-2"), &mut |_| {}).unwrap();
+            assert_eq!(picture(bench.dir.path()), before, "stopped before mutation {mutation}");
+        } else {
+            assert_eq!(picture(bench.dir.path()), before, "stopped before mutation {mutation}");
+        }
+        // And again from here to the end.
+        let rest = bench.plan(&text);
+        bench.apply(&rest, "run-3");
+        assert_eq!(shown(&bench.plan(&text)), "", "stopped before mutation {mutation}");
+        if whole {
+            assert!(mutation > 8);
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_condition_that_calls_something_unknown_is_a_state_that_would_fail() {
+    let plan = Bench::new().plan(r#"a cmd.run {"name": "x", "onlyif": [{"fun": "no.such"}]}"#);
+    assert_eq!(plan.host.steps[0].fails.as_deref(), Some("a condition calls no.such, which basalt does not know"));
 }
