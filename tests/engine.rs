@@ -228,7 +228,7 @@ fn a_second_run_is_refused_by_name_and_no_lock_outlives_its_owner() {
     lab.commit("slow");
     let first = lab.spawn_basalt(["apply", "--yes"]);
     wait_for(|| lab["h1"].sh("pgrep -x sleep").code == Some(0));
-    lab.basalt(["apply", "--yes", "--sls", "quick"]).code(6).says("another run");
+    lab.basalt(["apply", "--yes", "--sls", "quick"]).code(6).says("holds this host");
     assert_eq!(lab["h1"].read("/etc/quick"), None);
     // A plan reads only and is not refused.
     lab.basalt(["plan", "--sls", "quick"]).ok();
