@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::history::{self, changed};
-use super::projection::same;
+use super::projection::{same, telling};
 use super::protocol::{Applied, Body, RollbackRequest, RunRecord, RunState};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::object::{self, Progress};
 use crate::plan::{Action, Change, Hash, HostPlan, Key, Kind, Outcome, RunHeader, Step, Tally, Verdict};
 use crate::system::journal::Journal;
 use crate::system::{Command, Entry, System};
-use crate::value::Attrs;
+use crate::value::{Attrs, Value};
 
 /// A planned rollback.
 pub struct Rollback {
@@ -144,7 +144,7 @@ pub fn apply(sys: &System, rollback: Rollback, header: &RunHeader, tell: &mut dy
     }
     sys.journal(&entries)?;
 
-    let mut tally = Tally { ok: rollback.plan.unchanged, ..Tally::default() };
+    let mut outcomes: Vec<Outcome> = Vec::new();
     let mut stopped = None;
     for (low, (turn, step)) in rollback.turns.iter().zip(&rollback.plan.steps).enumerate() {
         if sys.cancelled() {
@@ -174,10 +174,15 @@ pub fn apply(sys: &System, rollback: Rollback, header: &RunHeader, tell: &mut dy
             Err(error) => (Verdict::Failed, Vec::new(), said(&error)),
         };
         let outcome = Outcome { low, result, changes, duration_ms: begun.elapsed().as_millis() as u64, comment };
-        history::count(&mut tally, &outcome);
         sys.journal(&[Entry::Outcome(outcome.clone())])?;
-        tell(Body::Done(outcome));
+        tell(Body::Done(outcome.clone()));
+        outcomes.push(outcome);
     }
+    if stopped.is_none() {
+        verify(sys, &rollback.turns, &mut outcomes, tell)?;
+    }
+    let mut tally = Tally { ok: rollback.plan.unchanged, ..Tally::default() };
+    outcomes.iter().for_each(|outcome| history::count(&mut tally, outcome));
     if stopped.is_none() && tally.failed == 0 {
         let paid: Vec<Entry> = rollback.owed.iter().map(|what| Entry::Paid { what: what.clone() }).collect();
         sys.journal(&paid)?;
@@ -278,7 +283,7 @@ fn images(journals: &[(String, Journal)]) -> (BTreeMap<Key, Image>, BTreeSet<Key
 /// back after it. Services are stopped first and started last, users are there before the files they own and go after them, packages
 /// change before files (their scripts write some), files go from the leaves up and come from the root down.
 fn rank(key: &Key, now: &Attrs, before: &Attrs) -> (u8, usize, Key) {
-    let off = |attrs: &Attrs| !attrs.values().any(|v| v.as_bool() == Some(true));
+    let off = |attrs: &Attrs| !["active", "enabled"].iter().any(|name| attrs.get(*name).and_then(Value::as_bool) == Some(true));
     let depth = key.name.matches('/').count();
     let (phase, within) = match key.kind {
         Kind::Service if off(before) => (0, 0),
@@ -368,8 +373,9 @@ fn restore_step(sys: &System, low: usize, runs: &str, key: &Key, image: &Image, 
     })
 }
 
-/// The attributes that are not as the run left them.
+/// The attributes that are not as the run left them; what only serves to restore (times) is not worth a word.
 fn drift(reached: &Attrs, now: &Attrs) -> Vec<String> {
+    let reached = telling(reached);
     match (reached.is_empty(), now.is_empty()) {
         (true, false) => vec!["it is there again".into()],
         (false, true) => vec!["it is gone".into()],
@@ -378,7 +384,7 @@ fn drift(reached: &Attrs, now: &Attrs) -> Vec<String> {
 }
 
 /// A change with the attributes that differ.
-fn change(key: &Key, from: &Attrs, to: &Attrs) -> Change {
+pub(super) fn change(key: &Key, from: &Attrs, to: &Attrs) -> Change {
     let action = match (from.is_empty(), to.is_empty()) {
         (true, _) => Action::Add,
         (_, true) => Action::Remove,
@@ -417,13 +423,26 @@ fn put_back(sys: &System, restore: &Restore, step: &Step, tell: &mut dyn FnMut(B
     let mut line = |text: &str| tell(Body::Line { text: text.to_owned(), error: false });
     let reached = object.set(sys, &now, before, &mut Progress::new(&mut line)).map_err(both)?;
     sys.journal(&[Entry::After { key: key.clone(), attrs: reached }])?;
-    let left = object.read(sys).map_err(both)?;
-    // Times come back too; what tells of other objects may still be on its way.
-    if !same(&left, before) {
-        let still = drift(before, &left).join(", ");
-        return Err(both(Diagnostic::new(Code::Failed, format!("it is still not as it was ({still})")).into()));
-    }
     Ok(step.changes.clone())
+}
+
+/// Looks at everything once more at the end, because things depend on one another (a service is there because of a package, a user's
+/// home because of a directory): what is still not as it was has failed after all.
+fn verify(sys: &System, turns: &[Turn], outcomes: &mut [Outcome], tell: &mut dyn FnMut(Body)) -> Result<()> {
+    for (turn, outcome) in turns.iter().zip(outcomes) {
+        let Turn::Restore(Restore { key, before, .. }) = turn else { continue };
+        if outcome.result == Verdict::Failed {
+            continue;
+        }
+        let left = object::of(key)?.read(sys)?;
+        if !same(&left, before) {
+            outcome.result = Verdict::Failed;
+            outcome.comment = format!("{key} is still not as it was before the run: {}", drift(before, &left).join(", "));
+            sys.journal(&[Entry::Outcome(outcome.clone())])?;
+            tell(Body::Done(outcome.clone()));
+        }
+    }
+    Ok(())
 }
 
 fn run(sys: &System, command: &Command, tell: &mut dyn FnMut(Body)) -> Result<Vec<Change>> {

@@ -9,8 +9,10 @@ use super::protocol::{Applied, Body, PlanRequest, RollbackRequest, RunState};
 use super::tests::lows;
 use super::{history, planner, revert, run};
 use crate::diagnostic::{Code, Result};
-use crate::plan::{Action, Content, Hash, RunHeader};
-use crate::system::{HostExec, System};
+use crate::plan::{Action, Content, Hash, Key, Kind, Outcome, RunHeader, Verdict};
+use crate::system::journal::Owed;
+use crate::system::{Command, Entry, HostExec, System};
+use crate::value::Attrs;
 
 /// A host with a bit of everything that a run can change.
 fn host() -> tempfile::TempDir {
@@ -244,4 +246,85 @@ fn drift_since_the_run_is_named_and_overwritten_and_a_new_one_makes_the_plan_sta
     assert_eq!(history::runs(&sys).unwrap().len(), 1);
     roll_back(dir.path(), "run-1", "run-3", None).unwrap();
     assert_eq!(fs::read_link(&link).unwrap(), Path::new("/old/target"));
+}
+
+#[test]
+fn commands_are_taken_back_by_their_undo_and_what_made_changes_effective_runs_again() {
+    let bench = super::tests::Bench::new();
+    bench.file("/etc/conf", "old");
+    let command = |line: &str| Command::new(["sh", "-c", line]);
+    let ran = |line: &str, again, undo: Option<&str>, one_way: Option<&str>| Entry::Ran {
+        shown: line.into(),
+        command: command(line),
+        again,
+        undo: undo.map(command),
+        one_way: one_way.map(str::to_owned),
+    };
+    let key = Key::new(Kind::File, "/etc/conf");
+    let before = crate::object::of(&key).unwrap().read(&bench.sys).unwrap();
+    bench.sys.begin(&header("run-1")).unwrap();
+    bench.sys.keep_content(&Hash::of(b"old"), "/etc/conf").unwrap();
+    let owed = Owed { what: "service: web".into(), shown: "restart web".into(), command: command("restart web") };
+    bench.sys.journal(&[Entry::Before { key: key.clone(), attrs: before, secret: true }, Entry::Owed(owed)]).unwrap();
+    bench.file("/etc/conf", "new");
+    bench.sys.journal(&[ran("first", false, Some("undo first"), None), ran("second", false, Some("undo second"), None)]).unwrap();
+    bench
+        .sys
+        .journal(&[
+            ran("restart web", true, None, None),
+            ran("mail", false, None, Some("it sends mail")),
+            ran("restart web", true, None, None),
+        ])
+        .unwrap();
+    bench.sys.abandon();
+
+    let rollback = revert::plan(&bench.sys, &RollbackRequest { run: "run-1".into(), with_later: false }).unwrap();
+    let names: Vec<&str> = rollback.plan.steps.iter().map(|step| step.command.as_deref().unwrap_or(&step.id)).collect();
+    assert_eq!(names, ["sh -c undo second", "sh -c undo first", "file:/etc/conf", "restart web"]);
+    assert_eq!(rollback.plan.notices, ["`mail` of run run-1 cannot be taken back: it sends mail"]);
+    assert_eq!(rollback.plan.steps[2].changes[0].diff, "content differs (secret)\n");
+    bench.answer("restart web", 1, "");
+    let applied = revert::apply(&bench.sys, rollback, &header("run-2"), &mut |_| {}).unwrap();
+    assert_eq!((applied.tally.changed, applied.tally.failed), (3, 1));
+    assert_eq!(bench.ran(), ["undo second", "undo first", "restart web"]);
+    // It was not taken back whole, so it can be done again; what was owed stays owed until then.
+    assert_eq!(bench.sys.owed().unwrap().len(), 1);
+    bench.answer("restart web", 0, "");
+    let rollback = revert::plan(&bench.sys, &RollbackRequest { run: "run-1".into(), with_later: false }).unwrap();
+    assert_eq!(revert::apply(&bench.sys, rollback, &header("run-3"), &mut |_| {}).unwrap().tally.failed, 0);
+    assert_eq!(bench.ran(), ["undo second", "undo first", "restart web"]);
+    assert_eq!(bench.sys.owed().unwrap(), []);
+    assert_eq!(history::runs(&bench.sys).unwrap()[2].rolled_back_by.as_deref(), Some("run-3"));
+}
+
+#[test]
+fn an_error_in_taking_back_keeps_both_causes_and_the_rest_goes_on() {
+    let dir = host();
+    let sys = system(dir.path());
+    let (good, bad) = (Key::new(Kind::File, "/etc/link"), Key::new(Kind::File, "/etc/gone"));
+    let image = |key: &Key| Entry::Before { key: key.clone(), attrs: crate::object::of(key).unwrap().read(&sys).unwrap(), secret: false };
+    fs::write(dir.path().join("etc/gone"), "nobody kept this").unwrap();
+    sys.begin(&header("run-1")).unwrap();
+    sys.journal(&[image(&good), image(&bad)]).unwrap();
+    fs::remove_file(dir.path().join("etc/gone")).unwrap();
+    fs::remove_file(dir.path().join("etc/link")).unwrap();
+    let change = revert::change(&bad, &Attrs::new(), &Attrs::new());
+    let outcome = Outcome { low: 0, result: Verdict::Failed, changes: vec![change], duration_ms: 0, comment: "the disk is full".into() };
+    sys.journal(&[Entry::Outcome(outcome)]).unwrap();
+    sys.abandon();
+    let rollback = revert::plan(&sys, &RollbackRequest { run: "run-1".into(), with_later: false }).unwrap();
+    let mut comments = Vec::new();
+    let applied = revert::apply(&sys, rollback, &header("run-2"), &mut |body| {
+        if let Body::Done(outcome) = body {
+            comments.push(outcome.comment);
+        }
+    })
+    .unwrap();
+    assert_eq!((applied.tally.changed, applied.tally.failed), (1, 1));
+    assert!(
+        comments[0].contains("cannot take file:/etc/gone back: ") && comments[0].contains("had failed here: the disk is full"),
+        "{comments:?}"
+    );
+    assert_eq!(history::runs(&sys).unwrap()[0].state, RunState::Failed);
+    assert!(fs::symlink_metadata(dir.path().join("etc/link")).is_ok());
 }

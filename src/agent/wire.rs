@@ -29,6 +29,8 @@ pub struct Wire {
     out: Mutex<Box<dyn Write + Send>>,
     /// The stream of the request that is served now; 0: none.
     current: AtomicU32,
+    /// A stream that was cancelled before its turn came.
+    early: AtomicU32,
     /// Stop before the next state.
     cancelled: Arc<AtomicBool>,
     /// End the command that runs, now.
@@ -53,6 +55,7 @@ impl Wire {
         Arc::new(Wire {
             out: Mutex::new(out),
             current: AtomicU32::new(0),
+            early: AtomicU32::new(0),
             cancelled,
             kill,
             gone: AtomicBool::new(false),
@@ -81,10 +84,23 @@ impl Wire {
     /// A request is being served from now on; a command alone (`ends_with_session`) is not worth finishing for nobody.
     pub fn begin(&self, stream: u32, ends_with_session: bool) {
         self.ends_with_session.store(ends_with_session, Ordering::SeqCst);
+        self.cancelled.store(false, Ordering::SeqCst);
+        self.kill.store(false, Ordering::SeqCst);
         self.current.store(stream, Ordering::SeqCst);
-        let gone = self.gone.load(Ordering::SeqCst);
-        self.cancelled.store(gone, Ordering::SeqCst);
-        self.kill.store(gone && ends_with_session, Ordering::SeqCst);
+        // Looked at behind that, so that what came in between is not lost.
+        if self.gone.load(Ordering::SeqCst) {
+            self.stop();
+        } else if self.early.swap(0, Ordering::SeqCst) == stream {
+            self.cancel(stream);
+        }
+    }
+
+    /// Nobody is there any more: a run ends at its next state, a command now.
+    fn stop(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+        if self.ends_with_session.load(Ordering::SeqCst) {
+            self.kill.store(true, Ordering::SeqCst);
+        }
     }
 
     pub fn end(&self) {
@@ -102,10 +118,7 @@ impl Wire {
             self.say(0, Body::Failed(*error));
         }
         self.gone.store(true, Ordering::SeqCst);
-        self.cancelled.store(true, Ordering::SeqCst);
-        if self.ends_with_session.load(Ordering::SeqCst) {
-            self.kill.store(true, Ordering::SeqCst);
-        }
+        self.stop();
         locked(&self.arrivals).take();
     }
 
@@ -138,6 +151,9 @@ impl Wire {
 
     /// Asked once, it stops at the next state; asked twice, what runs is ended too.
     fn cancel(&self, stream: u32) {
+        if stream != self.current.load(Ordering::SeqCst) {
+            self.early.store(stream, Ordering::SeqCst);
+        }
         if stream == self.current.load(Ordering::SeqCst) && stream != 0 {
             let again = self.cancelled.swap(true, Ordering::SeqCst);
             if again || self.ends_with_session.load(Ordering::SeqCst) {
@@ -337,6 +353,29 @@ mod tests {
             send(to, Hash::of(b"one"), 3, &[]);
         });
         damaged(|to| super::super::protocol::write_bytes(to, 3, b"unannounced").unwrap());
+    }
+
+    #[test]
+    fn a_cancel_counts_for_its_own_request_only_and_twice_for_more() {
+        let (cancelled, kill) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let wire = Wire::new(Box::new(std::io::sink()), cancelled.clone(), kill.clone());
+        let state = || (cancelled.load(Ordering::SeqCst), kill.load(Ordering::SeqCst));
+        wire.begin(1, false);
+        wire.cancel(2);
+        assert_eq!(state(), (false, false));
+        wire.cancel(1);
+        assert_eq!(state(), (true, false));
+        wire.cancel(1);
+        assert_eq!(state(), (true, true));
+        wire.end();
+        wire.begin(2, false);
+        assert_eq!(state(), (true, false));
+        wire.begin(3, true);
+        assert_eq!(state(), (false, false));
+        wire.listen(&mut &b""[..], queue().0);
+        assert_eq!(state(), (true, true));
+        wire.begin(4, false);
+        assert_eq!(state(), (true, false));
     }
 
     #[test]
