@@ -73,9 +73,13 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
     let mut turns = Vec::new();
     let mut notices = Vec::new();
     let named = runs.join(", ");
+    let (mut undone, tried) = undone(sys, &runs)?;
     for (run, journal) in journals.iter().rev() {
         for entry in journal.entries.iter().rev() {
             match entry {
+                Entry::Ran { undo: Some(undo), .. } if undone.contains(undo) => {
+                    undone.iter().position(|done| done == undo).map(|index| undone.swap_remove(index));
+                }
                 Entry::Ran { shown, undo: Some(undo), .. } => {
                     steps.push(command_step(steps.len(), run, undo, format!("takes back `{shown}` of run {run}")));
                     turns.push(Turn::Command(undo.clone()));
@@ -87,7 +91,7 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
             }
         }
     }
-    let something = !restores.is_empty() || !steps.is_empty();
+    let something = tried || !restores.is_empty() || !steps.is_empty();
     for (_, key, image, now) in restores {
         steps.push(restore_step(sys, steps.len(), &named, &key, &image, &now)?);
         turns.push(Turn::Restore(Restore { key, before: image.before, now, secret: image.secret, failed: image.failed }));
@@ -298,6 +302,28 @@ fn rank(key: &Key, now: &Attrs, before: &Attrs) -> (u8, usize, Key) {
         Kind::Service => (9, usize::from(now.is_empty())),
     };
     (phase, within, key.clone())
+}
+
+/// What unfinished attempts at taking these runs back have undone already (commands that undo are not run twice), and whether there
+/// was one: what it restored may not have been made effective yet.
+fn undone(sys: &System, runs: &[String]) -> Result<(Vec<Command>, bool)> {
+    let (mut undone, mut tried) = (Vec::new(), false);
+    for attempt in history::runs(sys)? {
+        if attempt.rolled_back_by.is_some() || !attempt.header.rolls_back.iter().any(|id| runs.contains(id)) {
+            continue;
+        }
+        tried = true;
+        let mut last = None;
+        for entry in sys.read_journal(&attempt.header.id)?.entries {
+            match entry {
+                Entry::Ran { command, .. } => last = Some(command),
+                Entry::Outcome(outcome) if outcome.result == Verdict::Changed => undone.extend(last.take()),
+                Entry::Outcome(_) => last = None,
+                _ => {}
+            }
+        }
+    }
+    Ok((undone, tried))
 }
 
 /// Commands to run once more at the end, each once, in the order in which they first ran.
