@@ -12,9 +12,9 @@ use crate::plan::{Hash, Key, Kind, Low, RequisiteKind};
 use crate::system::{FileKind, System};
 use crate::value::{Attrs, Value};
 
-/// Attributes that only serve to restore a thing exactly, or that tell of something else's state (a user's home, its neighbours in the
-/// file). They never make a plan stale and never differ from what is wanted unless wanted.
-const ONLY_RESTORED: [&str; 6] = ["size", "mtime", "links", "xattrs", "files", "home_exists"];
+/// Attributes that only serve to restore a thing exactly, or that tell of another object's state (a user's home, its neighbours in the
+/// file, a unit's file). They never make a plan stale and never differ from what is wanted unless wanted.
+const ONLY_RESTORED: [&str; 8] = ["size", "mtime", "links", "xattrs", "files", "home_exists", "exists", "static"];
 
 /// What `lstat` tells of a path, as far as conditions ask for it.
 #[derive(Clone, Debug, PartialEq)]

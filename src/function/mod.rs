@@ -9,6 +9,8 @@ pub mod cron;
 mod crypt;
 pub mod file;
 pub mod group;
+pub mod pkg;
+pub mod service;
 pub mod test;
 #[cfg(test)]
 mod testing;
@@ -29,6 +31,8 @@ pub static FUNCTIONS: &[&[Entry]] = &[
     cron::FUNCTIONS,
     file::FUNCTIONS,
     group::FUNCTIONS,
+    pkg::FUNCTIONS,
+    service::FUNCTIONS,
     test::FUNCTIONS,
     user::FUNCTIONS,
 ];

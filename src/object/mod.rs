@@ -11,6 +11,7 @@ pub mod crontab;
 pub mod file;
 pub mod group;
 pub mod packages;
+pub mod service;
 pub mod user;
 
 use crate::diagnostic::{Code, Diagnostic, Result};
@@ -28,6 +29,7 @@ static OBJECTS: &[(Kind, Make)] = &[
     (Kind::Crontab, |user| Box::new(crontab::Crontab::new(user))),
     (Kind::Group, |name| Box::new(group::Group::new(name))),
     (Kind::Packages, |manager| Box::new(packages::Packages::new(manager))),
+    (Kind::Service, |unit| Box::new(service::Service::new(unit))),
     (Kind::User, |name| Box::new(user::User::new(name))),
 ];
 

@@ -9,6 +9,8 @@
 mod apt;
 mod kept;
 pub mod status;
+#[cfg(test)]
+mod tests;
 pub mod version;
 
 use std::collections::BTreeMap;
@@ -210,7 +212,10 @@ impl Object for Packages {
                 _ => {
                     let new = simulation.installs.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
                     match (new, now.filter(|n| n.installed)) {
-                        (Some(version), _) => text(version, State::Installed, false, hold).into(),
+                        (Some(version), now) => {
+                            let auto = spec(value) == "latest" && now.is_some_and(|n| n.auto);
+                            text(version, State::Installed, auto, hold).into()
+                        }
                         (None, Some(now)) => text(now.version, State::Installed, now.auto, hold).into(),
                         (None, None) if loose => value.clone(),
                         (None, None) => {
@@ -241,6 +246,9 @@ impl Object for Packages {
         }
         if differences(from, &out).is_empty() {
             out.retain(|name, _| !name.starts_with('@'));
+        } else if loose {
+            // Something is to be done; in which versions is known when the package lists have been fetched.
+            return Ok(to.clone());
         }
         Ok(out)
     }
@@ -335,6 +343,9 @@ impl Object for Packages {
         for (name, now, wanted) in differences(from, to) {
             let version = |t: Option<There>| t.map_or(String::new(), |t| t.version.to_owned());
             let line = match (now.filter(|n| n.installed), wanted.filter(|w| w.installed)) {
+                (_, Some(w)) if !w.version.starts_with(|c: char| c.is_ascii_digit()) => {
+                    format!("{name}: {} (the version is known when the package lists have been fetched)", w.version)
+                }
                 (None, Some(w)) if w.auto && !whole => format!("{name}: {} (pulled in)", w.version),
                 (None, Some(w)) => format!("{name}: {}", w.version),
                 (Some(n), Some(w)) if n.version != w.version => format!("{name}: {} → {}", n.version, w.version),
