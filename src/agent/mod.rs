@@ -20,5 +20,6 @@ pub mod wire;
 
 #[cfg(test)]
 mod revert_tests;
+mod files_tests;
 #[cfg(test)]
 mod tests;

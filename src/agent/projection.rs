@@ -14,7 +14,7 @@ use crate::value::{Attrs, Value};
 
 /// Attributes that only serve to restore a thing exactly, or that tell of another object's state (a user's home, its neighbours in the
 /// file, a unit's file). They never make a plan stale and never differ from what is wanted unless wanted.
-const ONLY_RESTORED: [&str; 8] = ["size", "mtime", "links", "xattrs", "files", "home_exists", "exists", "static"];
+const ONLY_RESTORED: [&str; 7] = ["size", "mtime", "xattrs", "files", "home_exists", "exists", "static"];
 
 /// What `lstat` tells of a path, as far as conditions ask for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +32,8 @@ pub struct Projection<'a> {
     /// Paths that conditions looked at, without their contents.
     looked: RefCell<BTreeMap<String, Option<Look>>>,
     laid: BTreeMap<Key, Attrs>,
+    /// Directories that went with everything in them, whatever stands there since.
+    emptied: BTreeSet<String>,
     /// At which turn a key was last laid over.
     laid_at: BTreeMap<Key, usize>,
     /// Keys that a step which is itself unknown may change, and that step's low.
@@ -51,6 +53,7 @@ impl<'a> Projection<'a> {
             read: RefCell::default(),
             looked: RefCell::default(),
             laid: BTreeMap::new(),
+            emptied: BTreeSet::new(),
             laid_at: BTreeMap::new(),
             unsure: BTreeMap::new(),
             pending: Vec::new(),
@@ -85,7 +88,14 @@ impl<'a> Projection<'a> {
 
     /// Lays a planned change over what is there.
     pub fn lay(&mut self, key: &Key, to: &Attrs, turn: usize) -> Result<()> {
-        let after = laid_over(&self.now(key)?, to);
+        let before = self.now(key)?;
+        let after = laid_over(&before, to);
+        let directory = |attrs: &Attrs| attrs.get("kind").and_then(Value::as_str) == Some("directory");
+        if key.kind == Kind::File && directory(&before) && !directory(&after) {
+            let below = format!("{}/", key.name);
+            self.laid.retain(|laid, _| laid.kind != Kind::File || !laid.name.starts_with(&below));
+            self.emptied.insert(key.name.clone());
+        }
         self.laid.insert(key.clone(), after);
         self.laid_at.insert(key.clone(), turn);
         Ok(())
@@ -156,7 +166,8 @@ impl<'a> Projection<'a> {
     fn below_removed(&self, path: &str) -> bool {
         let above = path.match_indices('/').filter(|(at, _)| *at > 0).map(|(at, _)| &path[..at]);
         let stays = |attrs: &Attrs| matches!(attrs.get("kind").and_then(Value::as_str), Some("directory" | "symlink"));
-        let gone = |above: &str| self.laid.get(&Key::new(Kind::File, above)).is_some_and(|attrs| !stays(attrs));
+        let gone =
+            |above: &str| self.emptied.contains(above) || self.laid.get(&Key::new(Kind::File, above)).is_some_and(|attrs| !stays(attrs));
         !self.laid.is_empty() && above.into_iter().any(gone)
     }
 
@@ -194,7 +205,8 @@ impl<'a> Projection<'a> {
         }
         let below = format!("{}/", directory.trim_end_matches('/'));
         let mut found = BTreeMap::new();
-        for name in self.sys.list(directory)? {
+        let emptied = self.emptied.contains(directory.trim_end_matches('/')) || self.below_removed(directory);
+        for name in if emptied { Vec::new() } else { self.sys.list(directory)? } {
             let attrs = File::glance(self.sys, &format!("{below}{name}"))?;
             if !attrs.is_empty() {
                 found.insert(name, attrs);

@@ -10,6 +10,7 @@ use super::history::{self, changed};
 use super::projection::{same, telling};
 use super::protocol::{Applied, Body, RollbackRequest, RunRecord, RunState};
 use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::object::file::File;
 use crate::object::{self, Progress};
 use crate::plan::{Action, Change, Hash, HostPlan, Key, Kind, Outcome, RunHeader, Step, Tally, Verdict};
 use crate::system::journal::Journal;
@@ -61,7 +62,9 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
     let mut unchanged = 0;
     for (key, image) in images {
         let now = object::of(&key)?.read(sys)?;
-        if now == image.before {
+        // A directory that was removed and made again reads as before; what was in it is in the keep.
+        let moved = key.kind == Kind::File && File::kept_tree(sys, &runs, &key.name)?.is_some();
+        if now == image.before && !moved {
             unchanged += 1;
         } else {
             restores.push((rank(&key, &now, &image.before), key, image, now));
@@ -158,7 +161,7 @@ pub fn apply(sys: &System, rollback: Rollback, header: &RunHeader, tell: &mut dy
         tell(Body::Started { low });
         let begun = Instant::now();
         let done = match turn {
-            Turn::Restore(restore) => put_back(sys, restore, step, tell),
+            Turn::Restore(restore) => put_back(sys, &rollback.runs, restore, step, tell),
             Turn::Command(command) => run(sys, command, tell),
         };
         if let Err(error) = &done
@@ -431,7 +434,7 @@ fn fingerprint(runs: &[String], generation: u64, steps: &[Step], turns: &[Turn])
 }
 
 /// Restores one object; an earlier step (a package's scripts) may have changed it since it was looked at.
-fn put_back(sys: &System, restore: &Restore, step: &Step, tell: &mut dyn FnMut(Body)) -> Result<Vec<Change>> {
+fn put_back(sys: &System, runs: &[String], restore: &Restore, step: &Step, tell: &mut dyn FnMut(Body)) -> Result<Vec<Change>> {
     let Restore { key, before, .. } = restore;
     let object = object::of(key)?;
     let both = |error: crate::diagnostic::Error| match (&restore.failed, error.code) {
@@ -443,7 +446,8 @@ fn put_back(sys: &System, restore: &Restore, step: &Step, tell: &mut dyn FnMut(B
         }
     };
     let now = object.read(sys).map_err(both)?;
-    if now == *before {
+    let moved = key.kind == Kind::File && File::kept_tree(sys, runs, &key.name)?.is_some();
+    if now == *before && !moved {
         return Ok(Vec::new());
     }
     let mut line = |text: &str| tell(Body::Line { text: text.to_owned(), error: false });

@@ -18,6 +18,9 @@ const MEMORY: usize = 32 << 20;
 /// A single content beyond this goes to the spool.
 const LARGE: usize = 4 << 20;
 
+/// Files of the host that are remembered for one content.
+const PLACES: usize = 8;
+
 /// Gets contents from where the lows came from.
 pub trait Fetch: Send {
     /// Puts all of `hashes` into `contents` (`Contents::add`, `Contents::spool`), or says why not.
@@ -109,6 +112,12 @@ impl Contents {
         let mut files = self.files.borrow_mut();
         let paths = files.entry(hash.clone()).or_default();
         paths.retain(|(path, _)| *path != real);
+        // A content that is in ever so many files (an empty one) need not be remembered for each.
+        if paths.len() >= PLACES
+            && let Some(oldest) = paths.iter().position(|(path, _)| !path.starts_with(&self.spool))
+        {
+            paths.remove(oldest);
+        }
         paths.push((real, stat));
     }
 

@@ -9,7 +9,7 @@ use crate::plan::{Content, Hash, Key, Low};
 use crate::value::{Attrs, Value};
 
 /// Where `backup: minion` puts what a file was.
-const BACKUPS: &str = "/var/lib/basalt/file_backup";
+const BACKUPS: &str = "/var/cache/basalt/file_backup";
 
 pub const ENTRY: Entry = Entry {
     name: "file.managed",
@@ -43,7 +43,7 @@ pub const ENTRY: Entry = Entry {
             "The mode of directories that makedirs makes; by default that of the file, with x where there is r or w.",
         ),
         Arg::new("replace", ArgKind::Bool, "True", "False: a file that is there keeps its contents; only mode and owner are managed."),
-        Arg::new("backup", ArgKind::Any, "", "`minion` keeps a copy of what was there, in /var/lib/basalt/file_backup."),
+        Arg::new("backup", ArgKind::Any, "", "`minion` keeps a copy of what was there, in /var/cache/basalt/file_backup."),
         super::SHOW_CHANGES,
         Arg::new("create", ArgKind::Bool, "True", "False: a file that is not there is not made."),
         Arg::new("contents", ArgKind::Any, "", "The contents themselves; a list is one line an item."),

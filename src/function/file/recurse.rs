@@ -34,7 +34,7 @@ pub const ENTRY: Entry = Entry {
         super::DEFAULTS,
         Arg::new("replace", ArgKind::Bool, "True", "False: files that are there keep their contents."),
         Arg::new("include_empty", ArgKind::Bool, "False", "Whether empty directories are made too."),
-        Arg::new("backup", ArgKind::Any, "", "`minion` keeps copies of what was there, in /var/lib/basalt/file_backup."),
+        Arg::new("backup", ArgKind::Any, "", "`minion` keeps copies of what was there, in /var/cache/basalt/file_backup."),
         Arg::new("include_pat", ArgKind::Strs, "", "Only these: a glob or `E@` and a regular expression, on paths below the source."),
         Arg::new("exclude_pat", ArgKind::Strs, "", "Not these; clean leaves them."),
         Arg::new("maxdepth", ArgKind::Int, "", "How many levels down; 0 is the directory alone."),

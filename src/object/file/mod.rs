@@ -1,7 +1,7 @@
 //! Whatever stands at a path: a file, a directory, a link, or something else (device, pipe, socket) that is only managed as it is.
 //!
 //! Attributes: `kind`, `mode`, `user`, `group`; of a file `content` (its hash) and `size`, of a link `target`. For restoring only:
-//! `mtime` and `links` of files, `xattrs` (ACLs and capabilities among them).
+//! `mtime` of files, `xattrs` (ACLs and capabilities among them). A file with several names gets its names back too.
 //!
 //! A directory that goes is moved into the run's keep with everything in it, whoever put it there, and comes back from there.
 
@@ -18,7 +18,7 @@ use crate::system::{FileKind, Meta, STATE_DIR, Stat, System};
 use crate::value::{Attrs, Value};
 
 /// What restores a file exactly and nobody wants for its own sake.
-pub const RESTORING: [&str; 4] = ["size", "mtime", "links", "xattrs"];
+pub const RESTORING: [&str; 3] = ["size", "mtime", "xattrs"];
 
 pub struct File {
     path: String,
@@ -66,9 +66,6 @@ impl File {
             attrs.insert("content".into(), Value::Str(hash.0));
             attrs.insert("size".into(), number(stat.size));
             attrs.insert("mtime".into(), Value::Int(stat.mtime_ns));
-            if stat.nlink > 1 {
-                attrs.insert("links".into(), number(stat.nlink));
-            }
         }
         let xattrs = sys.xattrs(&self.path)?;
         attrs.insert("xattrs".into(), Value::Map(xattrs.into_iter().map(|(name, value)| (name, hex(&value))).collect()));
@@ -213,35 +210,31 @@ impl File {
         }
     }
 
-    /// The tree that was moved away from here: by the earliest of the runs that this run takes back, or else by this run itself.
+    /// The tree that was moved away from a path by the earliest of these runs (oldest first), if it is still in its keep.
+    pub fn kept_tree(sys: &System, runs: &[String], path: &str) -> Result<Option<String>> {
+        let thing = tree_name(path);
+        Ok(runs.iter().map(|run| format!("{run}/{thing}")).find(|name| sys.kept(name).symlink_metadata().is_ok()))
+    }
+
+    /// The tree to bring back: that of the runs that this run takes back, or else the one that this run itself moved away.
     fn tree_to_bring_back(&self, sys: &System, to: &Attrs) -> Result<Option<String>> {
         // Only what `read` gave before says its extended attributes; nobody else asks for what was there.
         let Some(run) = sys.run_id().filter(|_| to.contains_key("xattrs")) else { return Ok(None) };
-        let own = sys.keep_tree(&self.path)?;
-        let Some(thing) = own.split_once('/').map(|(_, thing)| thing.to_owned()) else { return Ok(None) };
-        let runs = sys.runs()?;
-        let taken_back = runs.iter().find(|r| r.header.id == run).map(|r| r.header.rolls_back.as_slice()).unwrap_or_default();
-        let there = |name: &String| sys.kept(name).symlink_metadata().is_ok();
-        let earlier =
-            runs.iter().rev().filter(|r| taken_back.contains(&r.header.id)).map(|r| format!("{}/{thing}", r.header.id)).find(there);
-        if earlier.is_some() || !taken_back.is_empty() {
-            return Ok(earlier);
+        let taken_back = taken_back(sys, &run)?;
+        if !taken_back.is_empty() {
+            return File::kept_tree(sys, &taken_back, &self.path);
         }
         // Within one run only where nothing stands: a step that failed half-way is taken back.
-        let nothing = sys.stat(&self.path)?.is_none();
-        Ok((nothing && there(&own)).then_some(own))
+        if sys.stat(&self.path)?.is_some() { Ok(None) } else { File::kept_tree(sys, &[run], &self.path) }
     }
 
     /// A file that had several names gets the same file back, where its original was kept and is unchanged.
     fn relink(&self, sys: &System, hash: &Hash, to: &Attrs) -> Result<bool> {
-        if !to.contains_key("links") {
-            return Ok(false);
-        }
-        let Some(run) = sys.run_id() else { return Ok(false) };
-        let runs = sys.runs()?;
-        let taken_back = runs.iter().find(|r| r.header.id == run).map(|r| r.header.rolls_back.as_slice()).unwrap_or_default();
-        for run in taken_back.iter().chain([&run]) {
-            let original = original(run, &self.path);
+        let Some(run) = sys.run_id().filter(|_| to.contains_key("xattrs")) else { return Ok(false) };
+        let mut runs = taken_back(sys, &run)?;
+        runs.push(run);
+        for run in runs {
+            let original = original(&run, &self.path);
             if sys.stat(&original)?.is_some() && sys.hash(&original)?.as_ref() == Some(hash) {
                 let beside = format!("{}.basalt-link", self.path);
                 if sys.stat(&beside)?.is_some() {
@@ -256,6 +249,13 @@ impl File {
         }
         Ok(false)
     }
+}
+
+/// The runs that a run takes back, oldest first.
+fn taken_back(sys: &System, run: &str) -> Result<Vec<String>> {
+    let runs = sys.runs()?;
+    let of_run = runs.iter().find(|r| r.header.id == run).map(|r| r.header.rolls_back.as_slice()).unwrap_or_default();
+    Ok(runs.iter().rev().map(|r| &r.header.id).filter(|id| of_run.contains(id)).cloned().collect())
 }
 
 impl Object for File {
@@ -276,7 +276,8 @@ impl Object for File {
             return Ok(());
         }
         sys.keep_content(&Hash(hash.to_owned()), &self.path)?;
-        if let (true, Some(run)) = (from.contains_key("links"), sys.run_id()) {
+        let several = sys.stat(&self.path)?.is_some_and(|stat| stat.nlink > 1);
+        if let Some(run) = sys.run_id().filter(|_| several) {
             let original = original(&run, &self.path);
             if sys.stat(&original)?.is_none() {
                 // Where the keep is on another filesystem the contents alone have to do.
@@ -305,6 +306,12 @@ impl Object for File {
 struct Owners {
     uid: Option<u32>,
     gid: Option<u32>,
+}
+
+/// The name in a keep of the tree that was at a path, as `System::keep_tree` gives it.
+fn tree_name(path: &str) -> String {
+    let Hash(hash) = Hash::of(path.as_bytes());
+    format!("tree-{}", hash.get(..16).unwrap_or_default())
 }
 
 /// Where the original of a file with several names stays linked.

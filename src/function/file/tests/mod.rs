@@ -87,10 +87,10 @@ fn managed_follows_links_unless_told_not_to() {
 fn managed_keeps_a_copy_where_asked() {
     let mut host = Double::new();
     host.file("/etc/f", "old\n");
-    host.directory("/var").directory("/var/lib");
+    host.directory("/var").directory("/var/cache");
     host.apply("file.managed", r#"{"name": "/etc/f", "contents": "new", "backup": "minion"}"#).unwrap();
     let copies: Vec<String> =
-        host.objects.keys().map(|k| k.name.clone()).filter(|n| n.starts_with("/var/lib/basalt/file_backup/etc/f_")).collect();
+        host.objects.keys().map(|k| k.name.clone()).filter(|n| n.starts_with("/var/cache/basalt/file_backup/etc/f_")).collect();
     assert_eq!(copies.iter().map(|c| host.at(c)).collect::<Vec<_>>(), ["old\n"]);
 }
 
