@@ -18,8 +18,8 @@ pub mod run;
 pub mod serve;
 pub mod wire;
 
+mod files_tests;
 #[cfg(test)]
 mod revert_tests;
-mod files_tests;
 #[cfg(test)]
 mod tests;
