@@ -18,6 +18,7 @@ pub mod run;
 pub mod serve;
 pub mod wire;
 
+#[cfg(test)]
 mod files_tests;
 #[cfg(test)]
 mod revert_tests;
