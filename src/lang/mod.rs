@@ -9,6 +9,7 @@
 //! One `Compiler` per tree: files are read and templates compiled once, and threads compile many hosts with it at a time. Everything here is
 //! pure: what only a host can answer is collected (`missing`) and given back in `HostInput::answers` for a second round.
 
+mod ask;
 pub mod function;
 pub mod glob;
 pub mod high;
@@ -25,7 +26,7 @@ pub mod source;
 mod top;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 
@@ -100,6 +101,24 @@ impl Default for Options {
 }
 
 impl Options {
+    /// What templates see as `opts`: the master's options, and what a minion's always have.
+    fn opts(&self, host: &HostInput) -> Map {
+        let mut opts = self.master.clone();
+        for (key, value) in [
+            ("id", Value::str(host.id)),
+            ("__cli", Value::str("salt-call")),
+            ("__role", Value::str("minion")),
+            ("file_client", Value::str("local")),
+            ("saltenv", Value::Null),
+            ("pillarenv", Value::Null),
+            ("test", Value::Bool(false)),
+        ] {
+            opts.insert(key, value);
+        }
+        opts.insert("grains", Value::Map(host.grains.clone()));
+        opts
+    }
+
     /// A master option that is a text.
     fn text(&self, key: &str) -> Option<&str> {
         self.master.get(key)?.as_str()
@@ -134,21 +153,47 @@ struct Where<'a> {
 pub struct Compiler {
     roots: Arc<Roots>,
     pillar_roots: Arc<Roots>,
+    templates: jinja::Renderer,
+    pillar_templates: jinja::Renderer,
     options: Options,
     files: renderer::Files,
 }
 
 /// One compile: the host and what was asked of it so far.
-pub(crate) struct Session<'a> {
-    pub host: &'a HostInput<'a>,
-    pub grains: &'a Map,
-    pub pillar: Map,
-    pub missing: Mutex<Vec<Call>>,
+struct Session<'a> {
+    host: &'a HostInput<'a>,
+    pillar: Arc<Map>,
+    /// What every template of the host sees.
+    context: jinja::Context,
+    ask: Arc<ask::Ask>,
+}
+
+/// The files of one side, as templates load them.
+struct Shelf(Arc<Roots>);
+
+impl jinja::Templates for Shelf {
+    fn read(&self, saltenv: &str, path: &str) -> Option<jinja::Source> {
+        let file = self.0.read(saltenv, path).ok()??;
+        Some(jinja::Source { file: file.shown.clone(), text: file.text().ok()?.into() })
+    }
+
+    fn list(&self, saltenv: &str) -> Vec<String> {
+        self.0.paths(saltenv).map(|paths| paths.to_vec()).unwrap_or_default()
+    }
 }
 
 impl Compiler {
     pub fn new(roots: Roots, pillar_roots: Roots, options: Options) -> Compiler {
-        Compiler { roots: Arc::new(roots), pillar_roots: Arc::new(pillar_roots), options, files: renderer::Files::default() }
+        let (roots, pillar_roots) = (Arc::new(roots), Arc::new(pillar_roots));
+        let renderer = |roots: &Arc<Roots>| jinja::Renderer::new(Arc::new(Shelf(roots.clone())), jinja::Limits::default());
+        Compiler {
+            templates: renderer(&roots),
+            pillar_templates: renderer(&pillar_roots),
+            roots,
+            pillar_roots,
+            options,
+            files: renderer::Files::default(),
+        }
     }
 
     fn roots_of(&self, side: Side) -> &Arc<Roots> {
@@ -160,13 +205,11 @@ impl Compiler {
 
     /// Everything the engine needs for one host.
     pub fn compile(&self, host: &HostInput, what: &What) -> Results<Compiled> {
-        let session = self.session(host)?;
-        let result = self.wanted(&session, what);
-        let missing = session.missing.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if !missing.is_empty() {
-            return Ok(Compiled { missing, pillar: session.pillar, ..Compiled::default() });
-        }
-        Ok(Compiled { pillar: session.pillar, ..result? })
+        let ask = Arc::new(ask::Ask::new(host.answers));
+        let result =
+            self.start(host, &ask).and_then(|session| Ok(Compiled { pillar: (*session.pillar).clone(), ..self.wanted(&session, what)? }));
+        let missing = ask.missing();
+        if missing.is_empty() { result } else { Ok(Compiled { missing, ..Compiled::default() }) }
     }
 
     fn wanted(&self, session: &Session, what: &What) -> Results<Compiled> {
@@ -202,12 +245,20 @@ impl Compiler {
 
     /// The host's pillar.
     pub fn pillar_data(&self, host: &HostInput) -> Results<Map> {
-        Ok(self.session(host)?.pillar)
+        Ok((*self.session(host)?.pillar).clone())
     }
 
     fn session<'a>(&self, host: &'a HostInput<'a>) -> Results<Session<'a>> {
-        let mut session = Session { host, grains: host.grains, pillar: Map::new(), missing: Mutex::new(Vec::new()) };
-        session.pillar = self.pillar(&session)?;
+        self.start(host, &Arc::new(ask::Ask::new(host.answers)))
+    }
+
+    /// Compiles the pillar, with which everything else is rendered.
+    fn start<'a>(&self, host: &'a HostInput<'a>, ask: &Arc<ask::Ask>) -> Results<Session<'a>> {
+        let grains = Arc::new(host.grains.clone());
+        let context = jinja::Context::new(grains, Arc::default(), Arc::new(self.options.opts(host)), ask.clone());
+        let mut session = Session { host, pillar: Arc::default(), context, ask: ask.clone() };
+        session.pillar = Arc::new(self.pillar(&session)?);
+        session.context.pillar = session.pillar.clone();
         Ok(session)
     }
 
@@ -238,14 +289,21 @@ impl Compiler {
 
     /// A file as data, rendered for this host. `names` are those its template sees besides.
     fn render(&self, session: &Session, file: &Arc<root::File>, at: Where, names: &Map) -> Result<renderer::Rendered> {
-        let _ = (session, at, names);
-        self.files.render(file, &self.options.renderer, &|text| Ok(renderer::Text { text: text.to_owned(), lines: Vec::new() }))
+        let mut context = session.context.for_sls(at.env, at.sls, at.path);
+        context.extra = names.clone();
+        let renderer = match at.side {
+            Side::States => &self.templates,
+            Side::Pillar => &self.pillar_templates,
+        };
+        self.files.render(file, &self.options.renderer, &|text| renderer.render(&file.shown, text, &context))
     }
 
-    /// A file that is no SLS, rendered as a template.
-    fn template(&self, session: &Session, file: &Arc<root::File>, at: Where, names: &Map) -> Result<String> {
-        let _ = (session, at, names);
-        Ok(file.text()?.to_owned())
+    /// A file of the states' roots that is no SLS, rendered as a template.
+    fn template(&self, session: &Session, file: &root::File, env: &str, path: &str, names: &Map) -> Result<String> {
+        let mut context = session.context.for_file(path);
+        context.saltenv = env.to_owned();
+        context.extra = names.clone();
+        Ok(self.templates.render(&file.shown, file.text()?, &context)?.text)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::jinja::{self, Lines};
 use super::root::File;
 use crate::diagnostic::{Code, Diagnostic, Result, Span};
 use crate::value::Value;
@@ -12,20 +13,22 @@ use crate::yaml::{self, Node, Place};
 #[derive(Clone, Debug)]
 pub struct Origin {
     file: Arc<File>,
-    /// For each line of the text, the line of the file; nothing where they are the same.
-    lines: Option<Arc<[u32]>>,
+    /// Nothing where the text is that of the file.
+    lines: Option<Arc<Lines>>,
     text: Arc<str>,
 }
 
 impl Origin {
-    /// A place in the text as a place in the file. The column is kept where the line itself was not made by a template.
+    /// A place in the text as a place in the file that printed it. The column is kept where a template left the line as it is.
     pub fn span(&self, place: Place) -> Span {
         let Some(lines) = &self.lines else { return Span::new(self.file.shown.clone(), place.line, place.column) };
-        let index = place.line.saturating_sub(1) as usize;
-        let line = lines.get(index).or(lines.last()).copied().unwrap_or(place.line);
+        let Some(mut span) = lines.locate(place.line) else { return Span::new(self.file.shown.clone(), 1, 0) };
+        let line = |text: &str, number: u32| text.lines().nth(number.saturating_sub(1) as usize).map(str::to_owned);
         let source = self.file.text().unwrap_or("");
-        let same = source.lines().nth(line.saturating_sub(1) as usize) == self.text.lines().nth(index);
-        Span::new(self.file.shown.clone(), line, if same { place.column } else { 0 })
+        if span.file == self.file.shown && line(source, span.line) == line(&self.text, place.line) {
+            span.column = place.column;
+        }
+        span
     }
 
     /// Adds the lines around a place: of the file, or of what the template made of it where that is another line.
@@ -37,12 +40,6 @@ impl Origin {
         let rendered = Diagnostic::new(Code::Yaml, "").at(Span::new("", place.line, place.column)).excerpt_of(&self.text);
         Diagnostic { excerpt: rendered.excerpt, ..error }
     }
-}
-
-/// What a template became; for each line of it the line of the template.
-pub struct Text {
-    pub text: String,
-    pub lines: Vec<u32>,
 }
 
 /// A file as data.
@@ -71,7 +68,7 @@ pub struct Files {
 
 impl Files {
     /// Renders a file through its pipe. `template` renders the text by Jinja.
-    pub fn render(&self, file: &Arc<File>, default_pipe: &str, template: &dyn Fn(&str) -> Result<Text>) -> Result<Rendered> {
+    pub fn render(&self, file: &Arc<File>, default_pipe: &str, template: &dyn Fn(&str) -> Result<jinja::Rendered>) -> Result<Rendered> {
         let source = file.text()?;
         let steps = pipe(source, default_pipe, file)?;
         let mut origin = Origin { file: file.clone(), lines: None, text: source.into() };
@@ -84,7 +81,7 @@ impl Files {
                 Step::Jinja => {
                     let rendered = template(&origin.text)?;
                     if *rendered.text != *origin.text {
-                        origin.lines = Some(rendered.lines.into());
+                        origin.lines = Some(Arc::new(rendered.lines));
                         origin.text = rendered.text.into();
                     }
                 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::root::{File, clean};
-use super::{Compiler, Results, Session, Side, Where, glob};
+use super::{Compiler, Results, Session, glob};
 use crate::diagnostic::{Code, Diagnostic, Result, nearest};
 use crate::plan::{Content, Hash, Low};
 use crate::value::{Map, Value};
@@ -159,7 +159,7 @@ impl Sources<'_> {
 
     fn render(&self, low: &Low, env: &str, path: &str, file: &Arc<File>, source: &str) -> Result<String> {
         let names = names(low, source)?;
-        self.compiler.template(self.session, file, Where { side: Side::States, env, path, sls: "" }, &names)
+        self.compiler.template(self.session, file, env, path, &names)
     }
 
     /// `contents`, `contents_pillar` and `contents_grains` of file.managed. The argument itself shrinks to nothing: what it said is a blob.
@@ -174,7 +174,7 @@ impl Sources<'_> {
         let value = match argument {
             "contents" => given,
             _ => {
-                let data = if argument == "contents_pillar" { &self.session.pillar } else { self.session.grains };
+                let data = if argument == "contents_pillar" { &*self.session.pillar } else { self.session.host.grains };
                 let what = if argument == "contents_pillar" { "pillar" } else { "grains" };
                 let look = |key: &Value| look_up(data, &key.to_text(), delimiter).ok_or_else(|| not_known(low, argument, what, key, data));
                 match &given {
@@ -291,7 +291,7 @@ impl Compiler {
         let session = self.session(host)?;
         let file = Arc::new(File { bytes: bytes.into(), mode: 0o644, link: None, shown: remote.url.as_str().into() });
         let names = names(low, &remote.url).map_err(|error| vec![*error])?;
-        let text = self.template(&session, &file, Where { side: Side::States, env: &self.options.saltenv, path: "", sls: "" }, &names);
+        let text = self.template(&session, &file, &self.options.saltenv, "", &names);
         text.map(String::into_bytes).map_err(|error| vec![*error])
     }
 }
