@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
+use super::Results;
+use super::graph::Kind;
 use super::high::is_requisite;
 use super::low::Chunk;
-use super::order::{Kind, Ordered};
+use super::order::Ordered;
 use crate::diagnostic::{Code, Diagnostic, nearest};
 use crate::plan::{Control, Low, Requisite, RequisiteKind, Retry};
 use crate::value::{Map, Value};
@@ -47,7 +49,7 @@ const INTERNAL: [&str; 33] = [
 ];
 
 /// Each chunk once (the test runs that `prereq` adds are the planner's own business), and the environment of each.
-pub fn lower(ordered: &Ordered) -> Result<(Vec<Low>, Vec<String>), Vec<Diagnostic>> {
+pub fn lower(ordered: &Ordered) -> Results<(Vec<Low>, Vec<String>)> {
     let mut place: Vec<Option<usize>> = Vec::with_capacity(ordered.chunks.len());
     let mut count = 0;
     for index in 0..ordered.chunks.len() {
@@ -59,8 +61,7 @@ pub fn lower(ordered: &Ordered) -> Result<(Vec<Low>, Vec<String>), Vec<Diagnosti
     let mut lows: Vec<Low> = Vec::with_capacity(count);
     for (index, chunk) in ordered.chunks.iter().enumerate() {
         if place.get(index).is_some_and(Option::is_some) {
-            let resolved = ordered.requisites.get(index).map(Vec::as_slice).unwrap_or_default();
-            match one(chunk, resolved, &place) {
+            match one(chunk, ordered, index, &place) {
                 Ok(low) => lows.push(low),
                 Err(error) => errors.push(*error),
             }
@@ -75,7 +76,7 @@ pub fn lower(ordered: &Ordered) -> Result<(Vec<Low>, Vec<String>), Vec<Diagnosti
     if errors.is_empty() { Ok((lows, envs)) } else { Err(errors) }
 }
 
-fn one(chunk: &Chunk, resolved: &[(Kind, Vec<usize>)], place: &[Option<usize>]) -> Result<Low, Box<Diagnostic>> {
+fn one(chunk: &Chunk, ordered: &Ordered, index: usize, place: &[Option<usize>]) -> Result<Low, Box<Diagnostic>> {
     let mut args = Map::new();
     for (key, value) in &chunk.map {
         if !key.as_str().is_some_and(|key| INTERNAL.contains(&key) || is_requisite(key)) {
@@ -83,9 +84,9 @@ fn one(chunk: &Chunk, resolved: &[(Kind, Vec<usize>)], place: &[Option<usize>]) 
         }
     }
     let mut requisites: Vec<Requisite> = Vec::new();
-    for (kind, targets) in resolved {
-        let (kind, any) = meaning(*kind);
-        let targets = targets.iter().filter_map(|target| place.get(*target).copied().flatten());
+    for (kind, targets) in ordered.requisites(index) {
+        let (kind, any) = meaning(kind);
+        let targets = targets.filter_map(|target| place.get(target).copied().flatten());
         match requisites.iter_mut().find(|r| r.kind == kind && r.any == any) {
             Some(there) => there.of.extend(targets),
             None => requisites.push(Requisite { kind, any, of: targets.collect() }),

@@ -12,6 +12,7 @@
 mod ask;
 pub mod function;
 pub mod glob;
+mod graph;
 pub mod high;
 mod include;
 pub mod jinja;

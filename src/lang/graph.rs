@@ -1,0 +1,508 @@
+//! The graph of chunks: every chunk is a node, every requisite an edge from what must come first.
+//!
+//! A requisite that names many states at once (an SLS, a pattern) would be as many edges for every state that has it. So a large group is one node
+//! of its own (`Group`): its members lead to it, and it leads to those that wait for it. Whoever walks the graph passes through such nodes.
+
+use std::collections::{HashMap, HashSet};
+
+use indexmap::IndexMap;
+
+use super::glob;
+use super::low::Chunk;
+use crate::diagnostic::{Code, Diagnostic, nearest};
+use crate::value::Value;
+
+/// Kinds of edges, by Salt's weight: the heavier decide a node's place among its like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Onfail = 1,
+    OnfailAny,
+    OnfailAll,
+    Require,
+    RequireAny,
+    Onchanges,
+    OnchangesAny,
+    Watch,
+    WatchAny,
+    Prereq,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Onfail => "onfail",
+            Kind::OnfailAny => "onfail_any",
+            Kind::OnfailAll => "onfail_all",
+            Kind::Require => "require",
+            Kind::RequireAny => "require_any",
+            Kind::Onchanges => "onchanges",
+            Kind::OnchangesAny => "onchanges_any",
+            Kind::Watch => "watch",
+            Kind::WatchAny => "watch_any",
+            Kind::Prereq => "prereq",
+        }
+    }
+
+    /// In the order in which Salt reads them.
+    pub const ALL: [Kind; 10] = [
+        Kind::Require,
+        Kind::RequireAny,
+        Kind::Watch,
+        Kind::WatchAny,
+        Kind::Prereq,
+        Kind::Onfail,
+        Kind::OnfailAny,
+        Kind::OnfailAll,
+        Kind::Onchanges,
+        Kind::OnchangesAny,
+    ];
+
+    fn of_weight(weight: u64) -> Option<Kind> {
+        Kind::ALL.into_iter().find(|kind| *kind as u64 == weight)
+    }
+}
+
+/// The kinds of the edges between two nodes, in the order they came: four bits each.
+#[derive(Clone, Copy, Default)]
+pub struct Kinds(u64);
+
+impl Kinds {
+    pub fn add(&mut self, kind: Kind) -> bool {
+        let new = self.iter().all(|k| k != kind);
+        if new {
+            self.0 |= (kind as u64) << (4 * self.len());
+        }
+        new
+    }
+
+    pub fn len(self) -> u32 {
+        (64 - self.0.leading_zeros()).div_ceil(4)
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Kind> {
+        (0..self.len()).filter_map(move |i| Kind::of_weight(self.0 >> (4 * i) & 15))
+    }
+}
+
+/// What leads from one node to another. `since` counts: what was added earlier is smaller.
+#[derive(Clone, Copy, Default)]
+pub struct Edge {
+    pub kinds: Kinds,
+    pub since: u64,
+}
+
+pub struct Node {
+    /// Nothing for the node of a group.
+    pub chunk: Option<usize>,
+    pub tag: String,
+    pub out: IndexMap<usize, Edge>,
+    /// Sources, in the order the edges came.
+    pub into: IndexMap<usize, Kinds>,
+    /// The node of its test run, where a `prereq` names it.
+    pub test: Option<usize>,
+    pub resolved: Vec<(Kind, Targets)>,
+}
+
+/// What one item of a requisite names.
+#[derive(Clone)]
+pub enum Targets {
+    Nodes(Vec<usize>),
+    Group(usize),
+}
+
+/// What an SLS or a pattern names.
+pub struct Group {
+    pub members: Vec<usize>,
+    set: HashSet<usize>,
+    /// Its node for each kind of edge that leads from it.
+    nodes: HashMap<u64, usize>,
+}
+
+/// A group of at least so many members gets a node of its own.
+const LARGE: usize = 8;
+
+#[derive(Default)]
+pub struct Graph {
+    pub chunks: Vec<Chunk>,
+    pub nodes: Vec<Node>,
+    pub groups: Vec<Group>,
+    by_tag: HashMap<String, usize>,
+    /// (module or `id`, name or id) to nodes.
+    names: IndexMap<(String, String), Vec<usize>>,
+    sls: IndexMap<String, Vec<usize>>,
+    /// (module or `sls`, name or pattern) to the group it is.
+    known: HashMap<(String, String), usize>,
+    overlaps: HashMap<(usize, usize), bool>,
+    /// Some state has a `prereq`: its test runs copy edges, so none are taken together.
+    prereq: bool,
+    edges: u64,
+}
+
+impl Graph {
+    pub fn new(chunks: Vec<Chunk>) -> Graph {
+        let prereq = chunks.iter().any(|chunk| chunk.map.get("prereq").is_some_and(Value::truthy));
+        let mut graph = Graph { chunks, prereq, ..Graph::default() };
+        for index in 0..graph.chunks.len() {
+            graph.add_chunk(index);
+        }
+        graph
+    }
+
+    fn add_chunk(&mut self, index: usize) {
+        let Some(chunk) = self.chunks.get(index) else { return };
+        let (state, id, name) = (chunk.text("state"), chunk.text("__id__"), chunk.text("name"));
+        let tag = tag(chunk);
+        let mut sls = vec![chunk.text("__sls__")];
+        if let Some(Value::List(from)) = chunk.map.get("__sls_included_from__") {
+            sls.extend(from.iter().map(Value::to_text));
+        }
+        // Two chunks with one tag are one node: the later one takes it.
+        let node = match self.by_tag.get(&tag) {
+            Some(node) => {
+                if let Some(node) = self.nodes.get_mut(*node) {
+                    node.chunk = Some(index);
+                }
+                *node
+            }
+            None => {
+                let node = self.new_node(Some(index), tag.clone());
+                self.by_tag.insert(tag, node);
+                node
+            }
+        };
+        let id_keys = [(state.clone(), name.clone()), (state, id.clone()), ("id".to_owned(), id), ("id".to_owned(), name)];
+        for key in id_keys {
+            add_unique(self.names.entry(key).or_default(), node);
+        }
+        for sls in sls {
+            add_unique(self.sls.entry(sls).or_default(), node);
+        }
+    }
+
+    fn new_node(&mut self, chunk: Option<usize>, tag: String) -> usize {
+        self.nodes.push(Node { chunk, tag, out: IndexMap::new(), into: IndexMap::new(), test: None, resolved: Vec::new() });
+        self.nodes.len() - 1
+    }
+
+    pub fn chunk_of(&self, node: usize) -> Option<&Chunk> {
+        self.chunks.get(self.nodes.get(node)?.chunk?)
+    }
+
+    fn edge(&mut self, from: usize, to: usize, kind: Kind) {
+        self.edges += 1;
+        let since = self.edges;
+        if let Some(node) = self.nodes.get_mut(from) {
+            node.out.entry(to).or_insert(Edge { since, ..Edge::default() }).kinds.add(kind);
+        }
+        if let Some(node) = self.nodes.get_mut(to) {
+            node.into.entry(from).or_default().add(kind);
+        }
+    }
+
+    /// Reads the requisites of a chunk and adds their edges.
+    pub fn add_requisites(&mut self, index: usize) -> Result<(), Box<Diagnostic>> {
+        let Some(chunk) = self.chunks.get(index) else { return Ok(()) };
+        let node = self.by_tag.get(&tag(chunk)).copied().unwrap_or_default();
+        let mut items = Vec::new();
+        for kind in Kind::ALL {
+            let Some(value) = self.chunks.get(index).and_then(|chunk| chunk.map.get(kind.name())).filter(|items| items.truthy()) else {
+                continue;
+            };
+            let Value::List(wanted) = value.clone() else { return Err(self.refuse(index, format!("{} is not a list", kind.name()))) };
+            for item in &wanted {
+                if let Some(targets) = self.item(index, kind, item)? {
+                    items.push((kind, targets));
+                }
+            }
+        }
+        let together = self.may_be_taken_together(&items);
+        for (kind, targets) in &items {
+            match targets {
+                Targets::Group(group) if together && *kind != Kind::Prereq => {
+                    let group = self.group_node(*group, *kind);
+                    self.edge(group, node, *kind);
+                }
+                _ => {
+                    for target in self.members(targets).to_vec() {
+                        self.require(node, target, *kind);
+                    }
+                }
+            }
+        }
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.resolved.append(&mut items);
+        }
+        Ok(())
+    }
+
+    /// What one item names; nothing where it names null.
+    fn item(&mut self, index: usize, kind: Kind, item: &Value) -> Result<Option<Targets>, Box<Diagnostic>> {
+        let (module, wanted) = match item {
+            Value::Str(_) => ("id".to_owned(), item),
+            Value::Map(map) => match map.0.first() {
+                Some((module, wanted)) => (module.to_text().split('.').next().unwrap_or_default().to_owned(), wanted),
+                None => return Err(self.refuse(index, format!("{} holds an empty mapping", kind.name()))),
+            },
+            other => return Err(self.refuse(index, format!("{} holds {}", kind.name(), other.kind()))),
+        };
+        match wanted {
+            Value::Null => Ok(None),
+            Value::Str(wanted) => match self.find(&module, wanted) {
+                Some(targets) => Ok(Some(targets)),
+                None => Err(self.not_there(index, kind, &module, wanted)),
+            },
+            other => Err(self.refuse(index, format!("{} names {} where an id belongs: {module}: {other}", kind.name(), other.kind()))),
+        }
+    }
+
+    /// What a requisite names. A pattern over SLS may name nothing.
+    fn find(&mut self, module: &str, wanted: &str) -> Option<Targets> {
+        let pattern = glob::is_pattern(wanted);
+        if !pattern && module != "sls" {
+            return self.names.get(&(module.to_owned(), wanted.to_owned())).map(|nodes| Targets::Nodes(nodes.clone()));
+        }
+        let key = (module.to_owned(), wanted.to_owned());
+        if let Some(group) = self.known.get(&key) {
+            return Some(Targets::Group(*group));
+        }
+        let lists: Vec<&Vec<usize>> = match (module, pattern) {
+            ("sls", true) => self.sls.iter().filter(|(sls, _)| glob::matches(wanted, sls)).map(|(_, nodes)| nodes).collect(),
+            ("sls", false) => self.sls.get(wanted).into_iter().collect(),
+            _ => self.names.iter().filter(|((m, name), _)| m == module && glob::matches(wanted, name)).map(|(_, nodes)| nodes).collect(),
+        };
+        if lists.is_empty() && (module != "sls" || !pattern) {
+            return None;
+        }
+        let mut set = HashSet::new();
+        let members: Vec<usize> = lists.into_iter().flatten().copied().filter(|node| set.insert(*node)).collect();
+        self.groups.push(Group { members, set, nodes: HashMap::new() });
+        self.known.insert(key, self.groups.len() - 1);
+        Some(Targets::Group(self.groups.len() - 1))
+    }
+
+    pub fn members<'a>(&'a self, targets: &'a Targets) -> &'a [usize] {
+        match targets {
+            Targets::Nodes(nodes) => nodes,
+            Targets::Group(group) => self.groups.get(*group).map_or(&[], |group| group.members.as_slice()),
+        }
+    }
+
+    /// Whether groups among these may be reached through their own nodes: no state is named twice, for then the first naming decides its edge's place.
+    fn may_be_taken_together(&mut self, items: &[(Kind, Targets)]) -> bool {
+        let large = |graph: &Graph, targets: &Targets| matches!(targets, Targets::Group(_)) && graph.members(targets).len() >= LARGE;
+        if self.prereq || !items.iter().any(|(_, targets)| large(self, targets)) {
+            return false;
+        }
+        for (i, (_, one)) in items.iter().enumerate() {
+            for (_, other) in items.iter().skip(i + 1) {
+                if self.overlap(one, other) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn overlap(&mut self, one: &Targets, other: &Targets) -> bool {
+        match (one, other) {
+            (Targets::Nodes(nodes), Targets::Nodes(others)) => nodes.iter().any(|node| others.contains(node)),
+            (Targets::Nodes(nodes), Targets::Group(group)) | (Targets::Group(group), Targets::Nodes(nodes)) => {
+                self.groups.get(*group).is_some_and(|group| nodes.iter().any(|node| group.set.contains(node)))
+            }
+            (Targets::Group(a), Targets::Group(b)) => {
+                let key = (*a.min(b), *a.max(b));
+                if let Some(known) = self.overlaps.get(&key) {
+                    return *known;
+                }
+                let known = match (self.groups.get(*a), self.groups.get(*b)) {
+                    (Some(a), Some(b)) => a.members.iter().any(|node| b.set.contains(node)),
+                    _ => false,
+                };
+                self.overlaps.insert(key, known);
+                known
+            }
+        }
+    }
+
+    fn group_node(&mut self, group: usize, kind: Kind) -> usize {
+        let known = self.groups.get(group).and_then(|group| group.nodes.get(&(kind as u64)).copied());
+        known.unwrap_or_else(|| {
+            let node = self.new_node(None, String::new());
+            for member in self.groups.get(group).map(|group| group.members.clone()).unwrap_or_default() {
+                self.edge(member, node, kind);
+            }
+            if let Some(group) = self.groups.get_mut(group) {
+                group.nodes.insert(kind as u64, node);
+            }
+            node
+        })
+    }
+
+    fn require(&mut self, node: usize, target: usize, kind: Kind) {
+        if kind == Kind::Prereq {
+            return self.add_prereq(node, target);
+        }
+        if let Some(test) = self.nodes.get(node).and_then(|node| node.test) {
+            self.edge(target, test, kind);
+        }
+        self.edge(target, node, kind);
+    }
+
+    /// `node` declares a prereq on `target`: the target's test run comes first, then `node`, then the target itself.
+    fn add_prereq(&mut self, node: usize, target: usize) {
+        self.mark(node, "__prerequiring__");
+        self.mark(target, "__prereq__");
+        let Some((chunk, tag, known)) = self.nodes.get(target).map(|n| (n.chunk, n.tag.clone(), n.test)) else { return };
+        let test = known.unwrap_or_else(|| {
+            let test = self.new_node(chunk, format!("{tag}_|-__prereq_test__"));
+            let before: Vec<(usize, Kinds)> =
+                self.nodes.get(target).map(|n| n.into.iter().map(|(from, kinds)| (*from, *kinds)).collect()).unwrap_or_default();
+            for (from, kinds) in before {
+                kinds.iter().filter(|kind| *kind != Kind::Prereq).for_each(|kind| self.edge(from, test, kind));
+            }
+            if let Some(target) = self.nodes.get_mut(target) {
+                target.test = Some(test);
+            }
+            test
+        });
+        self.edge(test, node, Kind::Prereq);
+        self.edge(node, target, Kind::Require);
+        if let Some(own_test) = self.nodes.get(node).and_then(|n| n.test) {
+            self.edge(test, own_test, Kind::Prereq);
+        }
+    }
+
+    fn mark(&mut self, node: usize, key: &str) {
+        if let Some(chunk) = self.nodes.get(node).and_then(|n| self.chunks.get_mut(n.chunk?)) {
+            chunk.map.insert(key, true);
+        }
+    }
+
+    fn refuse(&self, index: usize, summary: String) -> Box<Diagnostic> {
+        let Some(chunk) = self.chunks.get(index) else { return Box::new(Diagnostic::new(Code::Compile, summary)) };
+        let of = format!("{summary}, in {} of SLS {}", describe(chunk), chunk.text("__sls__"));
+        Box::new(Diagnostic::new(Code::Compile, of).at(chunk.span.clone()))
+    }
+
+    fn not_there(&self, index: usize, kind: Kind, module: &str, wanted: &str) -> Box<Diagnostic> {
+        let error = self.refuse(index, format!("{} names {module}: {wanted}, and there is no such state", kind.name()));
+        let known: Vec<&str> = if module == "sls" {
+            self.sls.keys().map(String::as_str).collect()
+        } else {
+            self.names.keys().filter(|(m, _)| m == module).map(|(_, name)| name.as_str()).collect()
+        };
+        let elsewhere = || self.names.keys().find(|(m, name)| m != "id" && name == wanted).map(|(m, _)| m);
+        let hint = match (elsewhere(), nearest(wanted, known)) {
+            (Some(other), _) if module != "id" => format!("{wanted} is a state of the module {other}"),
+            (_, Some(near)) => format!("did you mean {module}: {near}?"),
+            _ if module == "sls" => "an SLS that declares no state cannot be required; is it included?".to_owned(),
+            _ => "is the SLS that declares it included?".to_owned(),
+        };
+        Box::new(error.hint(hint))
+    }
+
+    /// The first circle, whole, with the place of each of its members.
+    pub fn cycle(&self) -> Diagnostic {
+        let circle = self.without_groups(self.find_cycle());
+        let mut lines = Vec::new();
+        let mut related = Vec::new();
+        for (from, to, kind) in &circle {
+            let (Some(first), Some(then)) = (self.chunk_of(*from), self.chunk_of(*to)) else { continue };
+            let kind = if *kind == Kind::Require && !then.map.contains_key("require") { Kind::Prereq } else { *kind };
+            let phrase = format!("{} waits for {} ({})", describe(then), describe(first), kind.name());
+            related.push((then.span.clone(), phrase.clone()));
+            lines.push(phrase);
+        }
+        let mut out = Diagnostic::new(Code::Compile, format!("{} states wait for each other in a circle", circle.len()))
+            .detail(lines.join("\n"))
+            .hint("take one of these requisites away");
+        out.span = related.first().map(|(span, _)| span.clone());
+        out.related = related;
+        out
+    }
+
+    /// A circle without the nodes of groups: from a member straight to who waits for the group.
+    fn without_groups(&self, mut circle: Vec<(usize, usize, Kind)>) -> Vec<(usize, usize, Kind)> {
+        let is_group = |node: usize| self.nodes.get(node).is_some_and(|node| node.chunk.is_none());
+        if circle.first().is_some_and(|(from, _, _)| is_group(*from)) {
+            circle.rotate_left(1);
+        }
+        let mut out: Vec<(usize, usize, Kind)> = Vec::new();
+        for (from, to, kind) in circle {
+            match out.last_mut() {
+                Some(last) if is_group(from) => (last.1, last.2) = (to, kind),
+                _ => out.push((from, to, kind)),
+            }
+        }
+        out
+    }
+
+    /// Edges (source, target, kind) of a circle, found depth first.
+    fn find_cycle(&self) -> Vec<(usize, usize, Kind)> {
+        #[derive(Clone, Copy, PartialEq)]
+        enum Mark {
+            New,
+            Open,
+            Done,
+        }
+        let mut marks = vec![Mark::New; self.nodes.len()];
+        for start in 0..self.nodes.len() {
+            if marks.get(start) != Some(&Mark::New) {
+                continue;
+            }
+            // The way from the start: each node, the kind of the edge that led to it, and how many of its edges were followed.
+            let mut way: Vec<(usize, Kind, usize)> = vec![(start, Kind::Require, 0)];
+            if let Some(mark) = marks.get_mut(start) {
+                *mark = Mark::Open;
+            }
+            while let Some((node, _, followed)) = way.last_mut() {
+                let node = *node;
+                let next = self.nodes.get(node).and_then(|n| n.out.get_index(*followed)).map(|(to, edge)| (*to, edge.kinds));
+                *followed += 1;
+                let Some((to, kinds)) = next else {
+                    if let Some(mark) = marks.get_mut(node) {
+                        *mark = Mark::Done;
+                    }
+                    way.pop();
+                    continue;
+                };
+                let kind = kinds.iter().next().unwrap_or(Kind::Require);
+                match marks.get(to) {
+                    Some(Mark::Open) => {
+                        let from = way.iter().position(|(n, _, _)| *n == to).unwrap_or(0);
+                        let members = way.get(from..).unwrap_or_default();
+                        let mut edges: Vec<_> = members.windows(2).filter_map(|w| Some((w.first()?.0, w.last()?.0, w.last()?.1))).collect();
+                        edges.push((node, to, kind));
+                        return edges;
+                    }
+                    Some(Mark::New) => {
+                        if let Some(mark) = marks.get_mut(to) {
+                            *mark = Mark::Open;
+                        }
+                        way.push((to, kind, 0));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Vec::new()
+    }
+}
+
+/// Nodes come in their order: a repeated one is the last. (Should one slip through, edges are unique in any case.)
+fn add_unique(list: &mut Vec<usize>, node: usize) {
+    if list.last() != Some(&node) {
+        list.push(node);
+    }
+}
+
+fn tag(chunk: &Chunk) -> String {
+    format!("{}_|-{}_|-{}_|-{}", chunk.text("state"), chunk.text("__id__"), chunk.text("name"), chunk.text("fun"))
+}
+
+/// `file.managed /etc/motd`, and the name where it is another.
+fn describe(chunk: &Chunk) -> String {
+    let (id, name) = (chunk.text("__id__"), chunk.text("name"));
+    let named = if id == name { String::new() } else { format!(" ({name})") };
+    format!("{}.{} {id}{named}", chunk.text("state"), chunk.text("fun"))
+}
