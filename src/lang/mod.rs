@@ -166,7 +166,6 @@ struct Session<'a> {
     pillar: Arc<Map>,
     /// What every template of the host sees.
     context: jinja::Context,
-    ask: Arc<ask::Ask>,
 }
 
 /// The files of one side, as templates load them.
@@ -257,7 +256,7 @@ impl Compiler {
     fn start<'a>(&self, host: &'a HostInput<'a>, ask: &Arc<ask::Ask>) -> Results<Session<'a>> {
         let grains = Arc::new(host.grains.clone());
         let context = jinja::Context::new(grains, Arc::default(), Arc::new(self.options.opts(host)), ask.clone());
-        let mut session = Session { host, pillar: Arc::default(), context, ask: ask.clone() };
+        let mut session = Session { host, pillar: Arc::default(), context };
         session.pillar = Arc::new(self.pillar(&session)?);
         session.context.pillar = session.pillar.clone();
         Ok(session)
