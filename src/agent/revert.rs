@@ -388,7 +388,7 @@ fn restore_step(sys: &System, low: usize, runs: &str, key: &Key, image: &Image, 
     (change.diff, change.one_way) = (diff, one_way.clone());
     Ok(Step {
         low,
-        id: key.to_string(),
+        id: key.name.clone(),
         state: format!("rollback.{}", key.kind.name()),
         name: key.name.clone(),
         sls: runs.into(),

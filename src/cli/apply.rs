@@ -64,7 +64,12 @@ pub async fn run(mut args: ApplyArgs, color: Color) -> Ended {
     context.work.sink.event(Event::PlanStarted { source: &context.source, hosts: hosts.len() });
     let planned = plan(&context.work, hosts, compiler, &mut summary).await;
     context.remember_grains(&planned);
-    printer.plans();
+    // A saved plan was looked at when it was made; applying it shows what is different only, as a refusal.
+    if saved.is_some() {
+        printer.faults()
+    } else {
+        printer.plans()
+    }
     if let Some(saved) = &saved {
         let fresh = planned.iter().try_for_each(|p| saved.compare(&p.session.host.id, &machine(&p.session), &p.plan));
         // A saved plan is for all its hosts or for none.

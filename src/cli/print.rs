@@ -346,7 +346,9 @@ impl Sink for Printer {
             Event::Stopped { reason } => {
                 self.say(&self.paint(Paint::Yellow, &format!("Stopped: {reason}; the remaining hosts were not touched.")))
             }
-            Event::RolledBack { host, run, changes, .. } => self.say(&format!("{host}: run {run} taken back ({changes} objects).")),
+            Event::RolledBack { host, run, changes, .. } => {
+                self.say(&format!("{host}: run {run} taken back, {} changed.", count(changes, "object")))
+            }
         }
     }
 }

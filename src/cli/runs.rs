@@ -36,14 +36,14 @@ pub struct ShowRunArgs {
 pub fn run(args: RunsArgs, color: Color) -> Ended {
     let printer = Printer::new(args.json, color);
     let store = store_of(&args.repository)?;
-    let mut keys = store.list("runs/")?;
-    keys.reverse();
-    if keys.is_empty() {
+    let mut runs = store.list("runs/")?.iter().map(|key| read(store.as_ref(), key)).collect::<Result<Vec<_>>>()?;
+    // Runs of the same second are told apart by when they ended.
+    runs.sort_by_key(|run| std::cmp::Reverse((run.header.started, run.ended)));
+    if runs.is_empty() {
         printer.say("No runs yet.");
     }
-    for key in keys.iter().take(args.number) {
-        let run = read(store.as_ref(), key)?;
-        printer.json(&run_json(&run));
+    for run in runs.iter().take(args.number) {
+        printer.json(&run_json(run));
         let outcome = run.outcome();
         let paint = match outcome {
             "failed" | "unfinished" | "unreachable" => Paint::Red,
@@ -52,7 +52,7 @@ pub fn run(args: RunsArgs, color: Color) -> Ended {
         };
         let commit = run.header.commit.get(..8).unwrap_or("no commit");
         printer.say(&format!(
-            "{}  {}  {:<10}  {}  {}{}  {}",
+            "{}  {}  {:<11}  {}  {}{}  {}",
             run.header.id,
             time_text(run.header.started),
             printer.paint(paint, outcome),

@@ -271,7 +271,7 @@ impl Reader<'_> {
                     let error = self.error(place, format!("a host of the roster has no key `{key}`"));
                     let known = KEYS.iter().chain(WITHOUT_EFFECT.iter().map(|(name, _)| name)).copied();
                     return Err(match nearest(key, known) {
-                        Some(near) => error.hint(format!("is `{near}` meant?")),
+                        Some(near) => error.hint(format!("did you mean {near:?}?")),
                         None => error.hint(format!("there are {}", KEYS.join(", "))),
                     }
                     .into());
@@ -385,7 +385,7 @@ mod tests {
     fn a_misspelt_key_is_told_with_its_place_and_the_nearest() {
         let error = refused("web1:\n  host: h\n  usre: me\n");
         assert_eq!(error.summary, "a host of the roster has no key `usre`");
-        assert_eq!((error.span, error.hint.as_deref()), (Some(Span::new("roster.yaml", 3, 3)), Some("is `user` meant?")));
+        assert_eq!((error.span, error.hint.as_deref()), (Some(Span::new("roster.yaml", 3, 3)), Some("did you mean \"user\"?")));
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl Form {
         forms.iter().find(|(known, _)| *known == name).map(|(_, form)| *form).ok_or_else(|| {
             let error = Diagnostic::new(Code::Compile, format!("{name:?} is no way to match hosts"));
             match nearest(name, known) {
-                Some(near) => error.hint(format!("is {near} meant?")),
+                Some(near) => error.hint(format!("did you mean {near:?}?")),
                 None => error.hint(format!("there are {}", known.join(", "))),
             }
             .into()
@@ -146,7 +146,7 @@ impl Target {
             let more = ids.len().saturating_sub(8);
             error.hint(if more > 0 { format!("there are {shown} and {more} more") } else { format!("there are {shown}") })
         } else {
-            error.hint(format!("is {} meant?", near.join(", ")))
+            error.hint(format!("did you mean {}?", near.join(", ")))
         })
     }
 }
@@ -355,7 +355,7 @@ impl Parser<'_> {
             let error = self.error(column, format!("there is no nodegroup {name}"));
             let known: Vec<&str> = self.nodegroups.iter().filter_map(|(key, _)| key.as_str()).collect();
             return Err(match (nearest(name, known.iter().copied()), known.is_empty()) {
-                (Some(near), _) => error.hint(format!("is {near} meant?")),
+                (Some(near), _) => error.hint(format!("did you mean {near:?}?")),
                 (None, true) => error.hint("`nodegroups` in basalt.yaml names them"),
                 (None, false) => error.hint(format!("there are {}", known.join(", "))),
             }

@@ -106,12 +106,12 @@ impl Demo {
         self.git(&["commit", "-q", "-m", "Web servers and a database"])?;
 
         self.explain("What would change? The hosts are empty, and the plan already tells all of it.");
-        let plan = self.basalt(&["plan", "--detailed-exitcode"], &repository, 2)?;
+        let plan = self.basalt(&["plan", "--out", "../first.plan", "--detailed-exitcode"], &repository, 2)?;
         self.expect(plan.contains("to add"), "the first plan adds something")?;
         let before = hosts.fingerprints()?;
 
-        self.explain("Apply does exactly that.");
-        self.basalt(&["apply", "--yes"], &repository, 0)?;
+        self.explain("Apply does exactly that, or refuses.");
+        self.basalt(&["apply", "--plan", "../first.plan", "--yes"], &repository, 0)?;
         self.explain("A second plan finds nothing to do.");
         let plan = self.basalt(&["plan", "--detailed-exitcode"], &repository, 0)?;
         self.expect(plan.contains("No changes."), "the second plan is empty")?;
@@ -121,9 +121,9 @@ impl Demo {
         let kept = std::fs::read_to_string(&motd).map_err(|e| Diagnostic::io("read the managed file", &e))?;
         self.write(&motd, &format!("{kept}I was here.\n"))?;
         self.explain("… and the plan shows exactly that, on that host only.");
-        let plan = self.basalt(&["plan", "--detailed-exitcode"], &repository, 2)?;
+        let plan = self.basalt(&["plan", "--out", "../drift.plan", "--detailed-exitcode"], &repository, 2)?;
         self.expect(plan.contains("-I was here.") && !plan.contains("web2"), "the drift is shown, and nothing else")?;
-        self.basalt(&["apply", "--yes"], &repository, 0)?;
+        self.basalt(&["apply", "--plan", "../drift.plan", "--yes"], &repository, 0)?;
         let mended = std::fs::read_to_string(&motd).map_err(|e| Diagnostic::io("read the managed file", &e))?;
         self.expect(mended == kept, "the drift is mended")?;
 

@@ -183,7 +183,7 @@ fn errors_of_compounds_point_at_the_place() {
         assert!(error.summary.contains(part) && error.summary.ends_with(&format!("(column {column})")), "{text}: {}", error.summary);
         assert_eq!(error.excerpt, Some(format!("{text}\n{}^", " ".repeat(column - 1))), "{text}");
     }
-    assert_eq!(refused("N@wbe", Form::Compound).hint.as_deref(), Some("is web meant?"));
+    assert_eq!(refused("N@wbe", Form::Compound).hint.as_deref(), Some("did you mean \"web\"?"));
 }
 
 #[test]
@@ -219,10 +219,10 @@ fn finding_none_is_told_with_what_is_near() {
     let complain = |text: &str, form, found, ids: &[&str]| Target::parse(form, text, &Map::new()).unwrap().complaint(found, ids);
     assert_eq!(complain("web1", Form::Glob, 1, &["web1"]), None);
     let none = complain("wbe1", Form::Glob, 0, &["web1", "db1"]).unwrap();
-    assert_eq!((none.summary.as_str(), none.hint.as_deref()), ("no host matches \"wbe1\"", Some("is web1 meant?")));
+    assert_eq!((none.summary.as_str(), none.hint.as_deref()), ("no host matches \"wbe1\"", Some("did you mean \"web1\"?")));
     let far = complain("zebra*", Form::Glob, 0, &["web1", "db1"]).unwrap();
     assert_eq!(far.hint.as_deref(), Some("there are web1, db1"));
     // One name of a list that none has is an error even though others are found.
     let slip = complain("web1,bd1", Form::List, 1, &["web1", "db1"]).unwrap();
-    assert_eq!((slip.summary.as_str(), slip.hint.as_deref()), ("the roster has no bd1", Some("is db1 meant?")));
+    assert_eq!((slip.summary.as_str(), slip.hint.as_deref()), ("the roster has no bd1", Some("did you mean \"db1\"?")));
 }
