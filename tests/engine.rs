@@ -328,26 +328,29 @@ fn a_kill_at_every_mutation_is_survived() {
     let lab = Lab::hosts(1);
     server(&lab);
     let host = &lab["h1"];
-    let mut mutation = 0;
+    let (mut mutation, mut told) = (0, 0);
     loop {
         mutation += 1;
         let before = host.fingerprint_root();
-        host.sh(&format!("printf 'SetEnv BASALT_FAULT_KILL={mutation}\\n' > /etc/ssh/sshd_config.d/00-fault.conf; systemctl restart ssh"))
+        host.sh(&format!("printf 'SetEnv BASALT_FAULT_KILL={mutation}\\n' > /etc/ssh/sshd_config.d/00-fault.conf; systemctl reset-failed ssh; systemctl restart ssh"))
             .ok();
         forget_connections(&lab);
         let killed = lab.basalt(["apply", "--yes"]);
-        host.sh("rm /etc/ssh/sshd_config.d/00-fault.conf; systemctl restart ssh").ok();
+        host.sh("rm /etc/ssh/sshd_config.d/00-fault.conf; systemctl reset-failed ssh; systemctl restart ssh").ok();
         forget_connections(&lab);
         if killed.code == Some(0) {
             break;
         }
         assert_eq!(killed.code, Some(4), "mutation {mutation}: {killed}");
-        lab.basalt(["plan"]).ok().says("did not end");
-        lab.basalt(["rollback", "--yes"]).ok();
+        // A run that was killed before its journal began has done nothing, and there is nothing to say.
+        if lab.basalt(["plan"]).ok().stdout.contains("did not end") {
+            told += 1;
+            lab.basalt(["rollback", "--yes"]).ok();
+        }
         before.assert_same(&host.fingerprint_root());
     }
-    assert!(mutation > 20, "only {mutation} mutations: was the run killed at all?");
-    println!("killed at {} mutations", mutation - 1);
+    println!("killed at {} mutations, {told} of them told by the next plan", mutation - 1);
+    assert!(mutation > 20 && told + 5 > mutation, "was the run killed at all?");
 }
 
 /// Ctrl-C stops at the next state and leaves a true journal.

@@ -388,7 +388,7 @@ fn restore_step(sys: &System, low: usize, runs: &str, key: &Key, image: &Image, 
     (change.diff, change.one_way) = (diff, one_way.clone());
     Ok(Step {
         low,
-        id: key.name.clone(),
+        id: key.to_string(),
         state: format!("rollback.{}", key.kind.name()),
         name: key.name.clone(),
         sls: runs.into(),

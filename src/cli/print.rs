@@ -236,7 +236,11 @@ impl Printer {
         let (sign, paint) = sign(step.action, step.fails.is_some());
         let mut text = format!("  {} {}", self.paint(paint, sign), self.paint(paint, &step.state));
         let _ = write!(text, "  {}", clean(&step.name));
-        let place = if step.id == step.name { step.sls.clone() } else { format!("{}, {}", step.id, step.sls) };
+        let place = if step.id == step.name || step.state.starts_with("rollback.") {
+            step.sls.clone()
+        } else {
+            format!("{}, {}", step.id, step.sls)
+        };
         let _ = writeln!(text, "  {}", self.paint(Paint::Dim, &format!("({})", clean(&place))));
         let mut more = |label: &str, body: &str| {
             for line in body.lines() {
@@ -361,7 +365,7 @@ impl Printer {
             Verdict::Failed => ("FAILED ", Paint::Red),
             Verdict::Skipped => ("skipped", Paint::Yellow),
         };
-        let what = if id == name { name.to_owned() } else { format!("{id} ({name})") };
+        let what = if id == name || state.starts_with("rollback.") { name.to_owned() } else { format!("{id} ({name})") };
         let mut text = format!("{host}  {}  {state}  {}", self.paint(paint, word), clean(&what));
         if matches!(outcome.result, Verdict::Failed | Verdict::Skipped) {
             for line in outcome.comment.lines() {

@@ -146,6 +146,7 @@ impl Target {
             let more = ids.len().saturating_sub(8);
             error.hint(if more > 0 { format!("there are {shown} and {more} more") } else { format!("there are {shown}") })
         } else {
+            let near: Vec<String> = near.iter().map(|n| format!("{n:?}")).collect();
             error.hint(format!("did you mean {}?", near.join(", ")))
         })
     }
