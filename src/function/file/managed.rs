@@ -26,8 +26,6 @@ pub const ENTRY: Entry = Entry {
         Arg::new("source_hash_name", ArgKind::Str, "", "The name to look for in a file of hashes."),
         Arg::new("skip_verify", ArgKind::Bool, "False", "Download without a hash to compare with."),
         Arg::new("keep_source", ArgKind::Bool, "True", "Accepted: the controller keeps downloads by their hash."),
-        Arg::new("verify_ssl", ArgKind::Bool, "True", "Whether a download checks the server's certificate."),
-        Arg::new("use_etag", ArgKind::Bool, "False", "Accepted: downloads are compared by hash."),
         super::USER,
         super::GROUP,
         super::OWNER,
@@ -109,7 +107,12 @@ fn parse(low: &Low) -> Result<Box<dyn Function>> {
     let args = Args(low);
     let what = what(&args)?;
     let mode = Mode::parse(&args, "mode")?;
-    if mode == Mode::Keep && matches!(what, What::Bytes(_)) {
+    let from_contents = match &what {
+        What::Bytes(_) => true,
+        What::Content(content) => content.name == "contents",
+        _ => false,
+    };
+    if mode == Mode::Keep && from_contents {
         return Err(args.error("mode: keep needs a source to keep the mode of, and there are only contents"));
     }
     Ok(Box::new(Managed {

@@ -324,3 +324,75 @@ fn a_glance_says_what_one_look_tells() {
     assert_eq!(File::glance(&host.sys, "/etc/none").unwrap(), Attrs::new());
     assert_eq!(File::new("/etc/passwd/below").read(&host.sys).unwrap(), Attrs::new(), "below a file there is nothing");
 }
+
+/// Runs a test of this file once more in a mount namespace of its own. Whether this is that run; without privilege there is none.
+fn among_own_mounts(test: &str) -> bool {
+    if std::env::var_os("BASALT_TEST_MOUNTS").is_some() {
+        return true;
+    }
+    let exe = std::env::current_exe().unwrap();
+    let name = format!("object::file::tests::{test}");
+    let mut run = std::process::Command::new("unshare");
+    run.arg("-m").arg(exe).args(["--exact", &name, "--nocapture"]).env("BASALT_TEST_MOUNTS", "1");
+    match run.output() {
+        Ok(output) if me() == 0 && !String::from_utf8_lossy(&output.stderr).contains("unshare failed") => {
+            assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        }
+        _ => eprintln!("not run: no mount namespaces here"),
+    }
+    false
+}
+
+fn mount(arguments: &[&str], place: &std::path::Path) -> bool {
+    std::process::Command::new("mount").args(arguments).arg(place).status().is_ok_and(|s| s.success())
+}
+
+#[test]
+fn a_full_or_read_only_filesystem_leaves_the_old_file_whole_and_says_so() {
+    if !among_own_mounts("a_full_or_read_only_filesystem_leaves_the_old_file_whole_and_says_so") {
+        return;
+    }
+    let host = Host::new();
+    assert!(mount(&["-t", "tmpfs", "-o", "size=64k", "none"], &host.at("/etc")));
+    put(&host, "old\n", 0o644);
+    let file = File::new(PATH);
+    let before = file.read(&host.sys).unwrap();
+    let tree = host.tree("/etc");
+    let large: Attrs = [("content".to_owned(), Value::Str(host.content(&"x".repeat(200_000))))].into();
+    let set = |to: &Attrs| file.set(&host.sys, &before, to, &mut Progress::new(&mut |_| {})).unwrap_err();
+    let error = set(&large);
+    assert!(error.hint.as_deref().is_some_and(|h| h.contains("make room")), "{error:?}");
+    assert_eq!(host.tree("/etc"), tree);
+    assert!(mount(&["-o", "remount,ro"], &host.at("/etc")));
+    for to in [large, Attrs::new(), [("mode".to_owned(), Value::str("0600"))].into()] {
+        let error = set(&to);
+        assert!(error.hint.as_deref().is_some_and(|h| h.contains("read-only")), "{error:?}");
+    }
+    assert_eq!(host.tree("/etc"), tree);
+    // Something that is mounted cannot be moved away.
+    let mounted = File::new("/etc");
+    let now = mounted.read(&host.sys).unwrap();
+    host.run("20261120-0000-aaaa", &[]);
+    let error = mounted.set(&host.sys, &now, &Attrs::new(), &mut Progress::new(&mut |_| {})).unwrap_err();
+    assert!(error.hint.as_deref().is_some_and(|h| h.contains("unmount")), "{error:?}");
+}
+
+#[test]
+fn an_immutable_file_says_what_locks_it() {
+    let host = Host::new();
+    put(&host, "old\n", 0o644);
+    let chattr =
+        |flag: &str| std::process::Command::new("chattr").arg(flag).arg(host.at(PATH)).stderr(std::process::Stdio::null()).status();
+    if !chattr("+i").is_ok_and(|s| s.success()) {
+        eprintln!("not run: no chattr here");
+        return;
+    }
+    let file = File::new(PATH);
+    let before = file.read(&host.sys).unwrap();
+    let error =
+        file.set(&host.sys, &before, &[("mode".to_owned(), Value::str("0600"))].into(), &mut Progress::new(&mut |_| {})).unwrap_err();
+    let again = file.read(&host.sys).unwrap();
+    chattr("-i").unwrap();
+    assert!(error.hint.as_deref().is_some_and(|h| h.contains("chattr -i")), "{error:?}");
+    assert_eq!(again, before);
+}
