@@ -86,3 +86,18 @@ fn a_host_whose_network_goes_is_given_up_and_found_again() {
     lab["h1"].link_up();
     lab.basalt(["run", "x", "--", "echo", "again"]).ok().says("again");
 }
+
+#[test]
+fn a_roster_is_a_template_and_says_what_it_cannot_do() {
+    if !lab::required() {
+        return;
+    }
+    let lab = Lab::light(1);
+    lab.write("roster.yaml", "{% for n in ['a', 'b'] %}\n{{ n }}:\n  host: h1\n  tty: True\n{% endfor %}\n");
+    lab.commit("roster");
+    let output = lab.basalt(["run", "*", "--", "echo", "here"]).ok().says("a | here").says("b | here");
+    assert!(output.stderr.contains("warning: `tty` of a has no effect"), "{output}");
+    lab.write("roster.yaml", "{{ nothing.at.all }}\n");
+    lab.commit("roster");
+    lab.basalt(["run", "*", "--", "true"]).code(1).complains("roster.yaml");
+}

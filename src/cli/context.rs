@@ -23,7 +23,7 @@ use crate::engine::settings::Settings;
 use crate::engine::tree::TreeCompiler;
 use crate::fleet::target::{Form, Target};
 use crate::fleet::{Host, Roster, Secret};
-use crate::lang::What;
+use crate::lang::{What, jinja};
 use crate::plan::Hash;
 use crate::remote::{Passwords, Remote};
 use crate::store::Store;
@@ -50,6 +50,7 @@ impl Context {
         let snapshot = Arc::new(Snapshot::open(&repository.repo, repository.commit.as_deref(), &cache_folder())?);
         let settings = settings(&snapshot)?;
         let roster = roster(&snapshot, &settings, repository)?;
+        roster.warnings.iter().for_each(|warning| printer.fault(warning));
         let source = Source {
             repository: snapshot.name.clone(),
             tree: snapshot.tree.clone(),
@@ -297,7 +298,24 @@ fn roster(snapshot: &Arc<Snapshot>, settings: &Settings, repository: &Repository
             }
         }
     };
+    let text = if ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) { rendered(&name, &text)? } else { text };
     Roster::parse(&text, &name, &Map::new())
+}
+
+/// A roster's templates see no host and no other file.
+fn rendered(name: &str, text: &str) -> Result<String> {
+    struct Nothing;
+    impl jinja::Templates for Nothing {
+        fn read(&self, _: &str, _: &str) -> Option<jinja::Source> {
+            None
+        }
+        fn list(&self, _: &str) -> Vec<String> {
+            Vec::new()
+        }
+    }
+    let context = jinja::Context::new(Arc::default(), Arc::default(), Arc::default(), Arc::new(jinja::Offline));
+    let renderer = jinja::Renderer::new(Arc::new(Nothing), jinja::Limits::default());
+    Ok(renderer.render(name, text, &context.for_file(name))?.text)
 }
 
 fn read_outside(path: &Path) -> Result<String> {

@@ -104,7 +104,8 @@ impl Printer {
     /// A fault of the command as a whole.
     pub fn fault(&self, fault: &Diagnostic) {
         if self.json {
-            out(&format!("{}\n", json!({"type": "error", "kind": fault.code, "message": fault.summary, "fault": fault})));
+            let kind = if fault.severity == Severity::Error { "error" } else { "warning" };
+            out(&format!("{}\n", json!({"type": kind, "kind": fault.code, "message": fault.summary, "fault": fault})));
         } else {
             let text = self.fault_text(fault, "");
             self.state().progress.suspend(|| {
