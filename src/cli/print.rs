@@ -124,8 +124,10 @@ impl Printer {
         let word = if color { painted(word.1, word.0) } else { word.0.to_owned() };
         let mut text = format!("{indent}{word}: {}\n", clean(&fault.summary));
         let mut more = |label: &str, body: &str| {
+            // The lines of an excerpt stay below each other.
+            let rest = if label.is_empty() { "" } else { "  " };
             for (i, line) in body.lines().enumerate() {
-                let label = if i == 0 { label } else { "  " };
+                let label = if i == 0 { label } else { rest };
                 let _ = writeln!(text, "{indent}  {label}{}", clean(line));
             }
         };
