@@ -23,7 +23,8 @@ impl Lock {
         let place = sys.make_state_dir()?.join("lock");
         let failed = |e: io::Error| Diagnostic::io(format!("take the lock {STATE_DIR}/lock"), &e);
         let file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&place).map_err(failed)?;
-        let deadline = Instant::now() + wait;
+        // At least a moment: who only asks for the holder has the lock for an instant, too.
+        let deadline = Instant::now() + wait.max(Duration::from_millis(100));
         while !try_lock(&file).map_err(failed)? {
             if Instant::now() >= deadline {
                 return Err(taken(owner(&file), wait));
@@ -49,11 +50,18 @@ impl Lock {
     /// The run that holds the host now, whoever asks.
     pub fn holder(sys: &System) -> Option<RunHeader> {
         let file = File::open(sys.path(STATE_DIR).join("lock")).ok()?;
-        // A shared try, given up at once with the file: it disturbs nobody who does not try in this very moment.
+        // A shared try, given up at once with the file.
         match flock(&file, FlockOperation::NonBlockingLockShared) {
             Err(rustix::io::Errno::WOULDBLOCK) => owner(&file),
             _ => None,
         }
+    }
+}
+
+impl Drop for Lock {
+    /// Whoever takes it next is not to be called by the old name before it has written its own.
+    fn drop(&mut self) {
+        let _ = self.file.set_len(0);
     }
 }
 

@@ -96,6 +96,17 @@ impl Contents {
         Err(Diagnostic::new(Code::Internal, "no name is left in the spool").into())
     }
 
+    /// Removes what agents left in the spool that are there no more.
+    pub(super) fn clear_spool(&self) {
+        for entry in fs::read_dir(&self.spool).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = name.split('-').next().and_then(|pid| pid.parse().ok()).and_then(rustix::process::Pid::from_raw);
+            if pid.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH)) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// A content that came in pieces is whole: it counts only if it is what it was announced as.
     pub fn spooled(&self, spooled: Spooled, hash: &Hash) -> Result<()> {
         if !open_file(&spooled.path).and_then(hash_of).is_ok_and(|there| there == *hash) {

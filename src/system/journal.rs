@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Command, STATE_DIR, System};
 use crate::diagnostic::{Code, Diagnostic, Result};
-use crate::plan::{Hash, Key, Outcome, RunHeader, Tally};
+use crate::plan::{Hash, Key, Kind, Outcome, RunHeader, Tally};
 use crate::value::Attrs;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,6 +122,7 @@ impl System {
         }
         self.mutating(&format!("begin the run {id}"))?;
         self.make_state_dir()?;
+        self.sweep_after_last()?;
         let owed = self.owed()?;
         let generation = self.generation()? + 1;
         let place = self.run_dir(id);
@@ -140,6 +141,22 @@ impl System {
         self.journal(&entries)?;
         sync_dir(&place).and_then(|()| sync_dir(&self.runs_dir())).map_err(failed)?;
         self.contents().look_in(place.join("keep"));
+        Ok(())
+    }
+
+    /// What the last run left half written, where it was broken off.
+    fn sweep_after_last(&self) -> Result<()> {
+        let Some(newest) = self.runs()?.into_iter().next() else { return Ok(()) };
+        // A damaged journal is told of elsewhere, and does not keep the next run from going on.
+        let entries = self.read_journal(&newest.header.id).unwrap_or_default().entries;
+        if matches!(entries.last(), Some(Entry::End { .. })) {
+            return Ok(());
+        }
+        for entry in entries {
+            if let Entry::Before { key: Key { kind: Kind::File, name }, .. } = entry {
+                self.sweep(&name)?;
+            }
+        }
         Ok(())
     }
 
@@ -261,7 +278,15 @@ impl System {
     /// Makes the state directory, or sees that the one there is nobody else's.
     pub fn make_state_dir(&self) -> Result<PathBuf> {
         let place = self.path(STATE_DIR);
-        let failed = |e: io::Error| Diagnostic::io(format!("make {STATE_DIR}"), &e);
+        let failed = |e: io::Error| {
+            let error = Diagnostic::io(format!("make {STATE_DIR}"), &e);
+            match e.kind() {
+                io::ErrorKind::PermissionDenied => error.hint("changing a host needs root: `sudo: True` in the roster, or the user root"),
+                io::ErrorKind::ReadOnlyFilesystem => error.hint("the filesystem is mounted read-only; nothing was changed"),
+                io::ErrorKind::StorageFull => error.hint("make room on the filesystem; nothing was changed"),
+                _ => error,
+            }
+        };
         if let Some(parent) = place.parent() {
             fs::DirBuilder::new().mode(0o755).recursive(true).create(parent).map_err(failed)?;
         }

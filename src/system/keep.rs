@@ -93,8 +93,10 @@ impl System {
         Ok(self.run_dir(&self.run_id().ok_or_else(outside)?).join("keep"))
     }
 
-    /// Removes the oldest runs beyond what is kept. What cannot be removed stays: a run must not fail for it.
+    /// Removes the oldest runs beyond what is kept, and what killed agents left in the spool. What cannot be removed stays: a run must
+    /// not fail for it.
     pub(super) fn retain_runs(&self) {
+        self.contents().clear_spool();
         let Ok(runs) = self.runs() else { return };
         let mut bytes = 0;
         for (index, run) in runs.iter().enumerate() {

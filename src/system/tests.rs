@@ -177,6 +177,25 @@ fn a_journal_reads_back_and_every_cut_is_a_torn_end() {
 }
 
 #[test]
+fn the_next_run_cleans_up_what_a_killed_agent_left() {
+    let Root { dir, sys } = root();
+    let spool = dir.path().join("var/lib/basalt/spool");
+    sys.begin(&header("run-1")).unwrap();
+    sys.journal(&[before(1)]).unwrap();
+    fs::create_dir(&spool).unwrap();
+    fs::write(spool.join(format!("{}-0", i32::MAX)), "").unwrap();
+    fs::write(spool.join(format!("{}-0", std::process::id())), "").unwrap();
+    sys.fail_at(2);
+    assert!(sys.write_bytes("/1", b"x", &meta(0o644)).is_err());
+    assert_eq!(sys.list("/").unwrap().len(), 2);
+    let sys = at(dir.path());
+    sys.begin(&header("run-2")).unwrap();
+    assert_eq!(sys.list("/").unwrap(), ["var"]);
+    sys.end(Tally::default(), None).unwrap();
+    assert_eq!(sys.list("/var/lib/basalt/spool").unwrap(), [format!("{}-0", std::process::id())]);
+}
+
+#[test]
 fn what_is_owed_outlives_runs_until_it_is_paid() {
     let Root { dir, sys } = root();
     let owed = Owed { what: "service: web".into(), shown: "restart web".into(), command: Command::new(["true"]) };
