@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::copy::copied_keys;
 use super::place::{self, Owner, attrs, failed, key, kind, named};
-use super::select::selected;
+use super::select::excluded;
 use super::symlink::moved;
 use crate::diagnostic::Result;
 use crate::function::args::Args;
@@ -175,7 +175,7 @@ pub fn cleaned(there: &dyn There, top: &str, keep: &BTreeSet<String>, exclude: &
         for (name, attrs) in there.list(&here)? {
             let path = place::join(&here, &name);
             let below = path.get(top.len()..).unwrap_or_default().trim_start_matches('/');
-            if !with_parents.contains(path.as_str()) && selected(below, &[], exclude)? {
+            if !with_parents.contains(path.as_str()) && !excluded(below, exclude)? {
                 gone.push(path);
             } else if kind(&attrs) == Some("directory") {
                 pending.push(path);

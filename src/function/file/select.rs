@@ -1,20 +1,17 @@
-//! Which paths `include_pat` and `exclude_pat` choose: globs as Python's fnmatch has them, or `E@` and a regular expression.
+//! What `exclude_pat` leaves out: globs as Python's fnmatch has them, or `E@` and a regular expression.
 
 use crate::diagnostic::Result;
 
 use super::pattern::Pattern;
 
-/// Whether a path (relative to the directory it is chosen from) is chosen.
-pub fn selected(path: &str, include: &[String], exclude: &[String]) -> Result<bool> {
-    let any = |patterns: &[String]| -> Result<bool> {
-        for pattern in patterns {
-            if matches(pattern, path)? {
-                return Ok(true);
-            }
+/// Whether a path (relative to the directory it is in) is left out.
+pub fn excluded(path: &str, patterns: &[String]) -> Result<bool> {
+    for pattern in patterns {
+        if matches(pattern, path)? {
+            return Ok(true);
         }
-        Ok(false)
-    };
-    Ok((include.is_empty() || any(include)?) && (exclude.is_empty() || !any(exclude)?))
+    }
+    Ok(false)
 }
 
 fn matches(pattern: &str, path: &str) -> Result<bool> {
@@ -89,19 +86,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn globs_and_expressions_choose_as_in_salt() {
-        let list = |patterns: &[&str]| patterns.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>();
-        for (path, include, exclude, chosen) in [
-            ("a/b.conf", &["*.conf"][..], &[][..], true),
-            ("a/b.conf", &["a*"], &["E@b\\.conf$"], false),
-            ("a/b.conf", &[], &["b.conf"], true),
-            ("x1", &["x[0-9]"], &[], true),
-            ("x1", &["x[!0-9]"], &[], false),
-            ("x[", &["x["], &[], true),
-            ("abcabc", &["*abc"], &[], true),
-            ("", &["?"], &[], false),
+    fn globs_and_expressions_match_as_in_salt() {
+        for (path, pattern, left_out) in [
+            ("a/b.conf", "*.conf", true),
+            ("a/b.conf", "E@b\\.conf$", true),
+            ("a/b.conf", "b.conf", false),
+            ("x1", "x[0-9]", true),
+            ("x1", "x[!0-9]", false),
+            ("x[", "x[", true),
+            ("abcabc", "*abc", true),
+            ("", "?", false),
         ] {
-            assert_eq!(selected(path, &list(include), &list(exclude)).unwrap(), chosen, "{path} {include:?} {exclude:?}");
+            assert_eq!(excluded(path, &[pattern.to_owned()]).unwrap(), left_out, "{path} {pattern}");
         }
+        assert!(!excluded("a", &[]).unwrap());
     }
 }

@@ -92,8 +92,10 @@ fn my_group() -> u32 {
 
 const PATH: &str = "/etc/thing";
 
+type Prepare = fn(&Host);
+
 /// States that something at a path can be in, made by plain means.
-const STATES: [(&str, fn(&Host)); 8] = [
+const STATES: [(&str, Prepare); 8] = [
     ("absent", |_| {}),
     ("file", |h| put(h, "one\n", 0o644)),
     ("private file", |h| put(h, "two\n", 0o4600)),
