@@ -209,7 +209,7 @@ impl Compiler {
         let result =
             self.start(host, &ask).and_then(|session| Ok(Compiled { pillar: (*session.pillar).clone(), ..self.wanted(&session, what)? }));
         let missing = ask.missing();
-        if missing.is_empty() { result } else { Ok(Compiled { missing, ..Compiled::default() }) }
+        if missing.is_empty() { self.placed(result) } else { Ok(Compiled { missing, ..Compiled::default() }) }
     }
 
     fn wanted(&self, session: &Session, what: &What) -> Results<Compiled> {
@@ -229,18 +229,20 @@ impl Compiler {
     /// The low chunks alone, as `show low` prints them: Salt checks `listen` and sources only when they are run.
     pub fn chunks(&self, host: &HostInput, what: &What) -> Results<Vec<Chunk>> {
         let session = self.session(host)?;
-        Ok(self.low(&session, &self.matches(&session, what)?)?.chunks)
+        let ordered = self.matches(&session, what).and_then(|matches| self.low(&session, &matches));
+        Ok(self.placed(ordered)?.chunks)
     }
 
     /// The high data in Salt's shape, as chunks are made of it.
     pub fn high_data(&self, host: &HostInput, what: &What) -> Results<Map> {
         let session = self.session(host)?;
-        Ok(self.resolved(&session, &self.matches(&session, what)?)?.to_value())
+        let high = self.matches(&session, what).and_then(|matches| self.resolved(&session, &matches));
+        Ok(self.placed(high)?.to_value())
     }
 
     /// The SLS of each environment that the top file gives the host.
     pub fn top(&self, host: &HostInput) -> Results<Matches> {
-        self.highstate(&self.session(host)?)
+        self.placed(self.highstate(&self.session(host)?))
     }
 
     /// The host's pillar.
@@ -249,7 +251,12 @@ impl Compiler {
     }
 
     fn session<'a>(&self, host: &'a HostInput<'a>) -> Results<Session<'a>> {
-        self.start(host, &Arc::new(ask::Ask::new(host.answers)))
+        self.placed(self.start(host, &Arc::new(ask::Ask::new(host.answers))))
+    }
+
+    /// Errors with the lines they are about.
+    fn placed<T>(&self, result: Results<T>) -> Results<T> {
+        result.map_err(|errors| errors.into_iter().map(|error| self.files.excerpt(error)).collect())
     }
 
     /// Compiles the pillar, with which everything else is rendered.

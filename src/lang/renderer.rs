@@ -64,11 +64,14 @@ type Parsed = (Arc<str>, Arc<Node>);
 #[derive(Default)]
 pub struct Files {
     parsed: Mutex<HashMap<Arc<str>, Parsed>>,
+    /// By the name that places have.
+    rendered: Mutex<HashMap<Arc<str>, Arc<File>>>,
 }
 
 impl Files {
     /// Renders a file through its pipe. `template` renders the text by Jinja.
     pub fn render(&self, file: &Arc<File>, default_pipe: &str, template: &dyn Fn(&str) -> Result<jinja::Rendered>) -> Result<Rendered> {
+        self.rendered.lock().unwrap_or_else(PoisonError::into_inner).entry(file.shown.clone()).or_insert_with(|| file.clone());
         let source = file.text()?;
         let steps = pipe(source, default_pipe, file)?;
         let mut origin = Origin { file: file.clone(), lines: None, text: source.into() };
@@ -105,6 +108,16 @@ impl Files {
                 .at(Span::new(file.shown.clone(), 1, 0))
                 .hint("end the pipe in its first line with |yaml or |json"),
         ))
+    }
+
+    /// Adds the line that an error found later than in its text is about.
+    pub fn excerpt(&self, error: Diagnostic) -> Diagnostic {
+        let file =
+            error.span.as_ref().and_then(|span| self.rendered.lock().unwrap_or_else(PoisonError::into_inner).get(&span.file).cloned());
+        match file.as_ref().and_then(|file| file.text().ok()) {
+            Some(text) => error.excerpt_of(text),
+            None => error,
+        }
     }
 
     fn yaml(&self, origin: &Origin) -> Result<Arc<Node>> {

@@ -71,6 +71,20 @@ fn names_that_are_not_there_get_the_nearest_one() {
 }
 
 #[test]
+fn errors_found_late_show_their_line() {
+    let errors = compile(&compiler(&[("a.sls", "# one\nx:\n  test.nop:\n    - require: [nobody]\n")]), &["a"]).unwrap_err();
+    assert_eq!(errors[0].excerpt.as_deref(), Some("1 | # one\n2 | x:\n  | ^"));
+}
+
+#[test]
+fn includes_that_never_end_are_refused_in_time() {
+    let names: Vec<(String, String)> = (0..400).map(|i| (format!("s{i}.sls"), format!("include: [s{}]\n", i + 1))).collect();
+    let files: Vec<(&str, &str)> = names.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let errors = compile(&compiler(&files), &["s0"]).unwrap_err();
+    assert!(errors[0].summary.contains("include each other in one line"), "{}", errors[0]);
+}
+
+#[test]
 fn a_circle_is_printed_whole() {
     let text = "a:\n  test.nop:\n    - require: [{test: c}]\nb:\n  test.nop:\n    - watch: [{test: a}]\nc:\n  test.nop:\n    - onchanges: [{test: b}]\nd: test.nop\n";
     let errors = compile(&compiler(&[("a.sls", text)]), &["a"]).unwrap_err();
