@@ -2,6 +2,7 @@
 //!
 //! Upper layers know of it only the `protocol`.
 
+pub mod call;
 mod command;
 pub mod condition;
 pub mod diff;

@@ -92,6 +92,7 @@ impl Session {
             Body::Check(request) => self.check(&request),
             Body::Apply(request) => self.apply(stream, &request).map(Body::Applied),
             Body::Runs => Ok(Body::History { runs: history::runs(&self.sys)? }),
+            Body::Ask { calls } => Ok(Body::Answers { answers: calls.iter().map(|call| super::call::answer(&self.sys, call)).collect() }),
             Body::Exec { argv, shell, timeout_ms } => self.exec(stream, argv, shell, timeout_ms),
             other => Err(Diagnostic::new(Code::Damaged, format!("the controller asked for what is no request: {}", name(&other))).into()),
         }

@@ -5,7 +5,7 @@
 //! controller's to give.
 
 mod hardware;
-mod network;
+pub(in crate::agent) mod network;
 mod os;
 
 use crate::system::System;

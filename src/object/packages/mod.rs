@@ -361,6 +361,11 @@ impl Object for Packages {
     }
 }
 
+/// The versions that the package lists have, newest first.
+pub fn available(sys: &System, names: &[&str]) -> Result<BTreeMap<String, Vec<String>>> {
+    apt::versions(sys, names)
+}
+
 /// The first word of what is wanted; empty for purged.
 fn spec(value: &Value) -> &str {
     value.as_str().unwrap_or_default().split(' ').next().unwrap_or_default()

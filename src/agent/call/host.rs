@@ -1,0 +1,298 @@
+//! test, sys, grains, cmd, environ, user, group, shadow, pkg, service, status, disk and the like.
+
+use super::{Arguments, Body, mapping, texts};
+use crate::agent::grains;
+use crate::diagnostic::Result;
+use crate::function::args::Args;
+use crate::function::cmd;
+use crate::object::packages::{status, version};
+use crate::object::service::Service;
+use crate::object::user::{GECOS, User};
+use crate::object::{Object, packages};
+use crate::plan::Low;
+use crate::system::{Command, Output, System};
+use crate::value::{Attrs, Map, Value};
+
+pub const FUNCTIONS: &[(&str, Body)] = &[
+    ("alternatives.show_current", |sys, a| {
+        Ok(sys.readlink(&format!("/etc/alternatives/{}", a.text(0, "name")?))?.map_or(false.into(), Value::from))
+    }),
+    ("cmd.exec_code", |sys, a| {
+        let flag = if a.text(0, "lang")?.contains("php") {
+            "-r"
+        } else if a.text(0, "lang")?.starts_with("perl") {
+            "-e"
+        } else {
+            "-c"
+        };
+        let command = Command::new([a.text(0, "lang")?, flag.to_owned(), a.text(1, "code")?]);
+        Ok(sys.run(&command)?.text().into())
+    }),
+    ("cmd.has_exec", |sys, a| Ok(which(sys, &a.text(0, "cmd")?)?.is_some().into())),
+    ("cmd.retcode", |sys, a| Ok(run(sys, a)?.0.status.into())),
+    ("cmd.run", |sys, a| Ok(run(sys, a)?.1.into())),
+    ("cmd.run_all", |sys, a| {
+        let (output, _) = run(sys, a)?;
+        let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes).trim_end_matches('\n').to_owned());
+        Ok(mapping([("retcode", output.status.into()), ("stdout", text(&output.stdout)), ("stderr", text(&output.stderr))]))
+    }),
+    ("cmd.run_stderr", |sys, a| Ok(String::from_utf8_lossy(&run(sys, a)?.0.stderr).trim_end_matches('\n').into())),
+    ("cmd.run_stdout", |sys, a| Ok(run(sys, a)?.0.text().into())),
+    ("cmd.shell", |sys, a| Ok(run(sys, a)?.1.into())),
+    ("cmd.which", |sys, a| Ok(which(sys, &a.text(0, "cmd")?)?.map_or(Value::Null, Value::from))),
+    ("disk.usage", disk_usage),
+    ("environ.get", |_, a| Ok(std::env::var(a.text(0, "key")?).unwrap_or_else(|_| a.text_or(1, "default", "")).into())),
+    ("environ.has_value", |_, a| {
+        Ok(std::env::var(a.text(0, "key")?).is_ok_and(|v| a.value(1, "value").is_none_or(|w| w.to_text() == v)).into())
+    }),
+    ("environ.items", |_, _| Ok(Value::Map(std::env::vars().collect::<Map>()))),
+    ("grains.get", |sys, a| {
+        let all = Value::Map(grains::collect(sys));
+        let default = a.value(1, "default").cloned().unwrap_or_else(|| "".into());
+        Ok(all.traverse(&a.text(0, "key")?, &a.text_or(2, "delimiter", ":")).cloned().unwrap_or(default))
+    }),
+    ("grains.has_value", |sys, a| Ok(Value::Map(grains::collect(sys)).traverse(&a.text(0, "key")?, ":").is_some_and(Value::truthy).into())),
+    ("grains.item", |sys, a| {
+        let all = grains::collect(sys);
+        Ok(Value::Map(a.names().into_iter().filter_map(|name| Some((name.clone(), all.get(&name)?.clone()))).collect::<Map>()))
+    }),
+    ("grains.items", |sys, _| Ok(Value::Map(grains::collect(sys)))),
+    ("grains.ls", |sys, _| {
+        let mut names: Vec<String> = grains::collect(sys).iter().map(|(name, _)| name.to_text()).collect();
+        names.sort();
+        Ok(texts(names))
+    }),
+    ("group.getent", |sys, _| Ok(Value::List(sys.groups()?.iter().map(group).collect()))),
+    ("group.info", |sys, a| Ok(sys.group(&a.text(0, "name")?)?.as_ref().map_or_else(|| mapping([]), group))),
+    ("group.list_groups", |sys, _| Ok(sorted(sys.groups()?.iter().map(|g| g.name.clone()).collect()))),
+    ("pkg.latest_version", |sys, a| latest(sys, a)),
+    ("pkg.list_pkgs", |sys, _| {
+        let all = installed(sys)?;
+        Ok(Value::Map(all.into_iter().collect::<Map>()))
+    }),
+    ("pkg.upgrade_available", |sys, a| Ok(latest(sys, a)?.truthy().into())),
+    ("pkg.version", |sys, a| {
+        let all = installed(sys)?;
+        Ok(by_name(a, |name| all.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).unwrap_or_default()))
+    }),
+    ("pkg.version_cmp", |_, a| {
+        let plain =
+            |v: String| if a.flag(2, "ignore_epoch") { v.split_once(':').map_or(v.clone(), |(_, rest)| rest.to_owned()) } else { v };
+        Ok((version::compare(&plain(a.text(0, "pkg1")?), &plain(a.text(1, "pkg2")?)) as i32).into())
+    }),
+    ("service.available", |sys, a| Ok(unit(sys, a)?.contains_key("exists").into())),
+    ("service.disabled", |sys, a| Ok((!enabled(&unit(sys, a)?)).into())),
+    ("service.enabled", |sys, a| Ok(enabled(&unit(sys, a)?).into())),
+    ("service.get_all", |sys, _| {
+        let mut names = Vec::new();
+        for place in ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system", "/run/systemd/system"] {
+            names.extend(sys.list(place)?.into_iter().filter_map(|n| n.strip_suffix(".service").map(str::to_owned)));
+        }
+        Ok(sorted(names))
+    }),
+    ("service.masked", |sys, a| Ok(unit(sys, a)?.contains_key("masked").into())),
+    ("service.missing", |sys, a| Ok((!unit(sys, a)?.contains_key("exists")).into())),
+    ("service.status", |sys, a| Ok(unit(sys, a)?.contains_key("active").into())),
+    ("shadow.info", shadow),
+    ("status.loadavg", |sys, _| {
+        let text = sys.read("/proc/loadavg")?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let of = |i: usize| text.split_whitespace().nth(i).and_then(|n| n.parse::<f64>().ok()).map_or(Value::Null, Value::Float);
+        Ok(mapping([("1-min", of(0)), ("5-min", of(1)), ("15-min", of(2))]))
+    }),
+    ("status.uptime", |sys, _| {
+        let text = sys.read("/proc/uptime")?.unwrap_or_default();
+        let seconds = String::from_utf8_lossy(&text).split('.').next().and_then(|s| s.parse::<i64>().ok()).unwrap_or(0);
+        Ok(mapping([("seconds", Value::Int(seconds)), ("days", Value::Int(seconds / 86400))]))
+    }),
+    ("sys.list_functions", |_, a| {
+        let wanted = a.names();
+        let fits = |name: &str| {
+            wanted.is_empty() || wanted.iter().any(|w| name == w || name.strip_prefix(w.as_str()).is_some_and(|r| r.starts_with('.')))
+        };
+        Ok(texts(super::names().into_iter().filter(|name| fits(name))))
+    }),
+    ("sys.list_modules", |_, _| {
+        let mut modules: Vec<&str> = super::names().into_iter().filter_map(|n| n.split('.').next()).collect();
+        modules.dedup();
+        Ok(texts(modules))
+    }),
+    ("test.echo", |_, a| Ok(a.text(0, "text")?.into())),
+    ("test.false", |_, _| Ok(false.into())),
+    ("test.ping", |_, _| Ok(true.into())),
+    ("test.true", |_, _| Ok(true.into())),
+    ("test.version", |_, _| Ok(grains::SALT_VERSION.into())),
+    ("timezone.get_zone", |sys, _| {
+        let link = sys.readlink("/etc/localtime")?.unwrap_or_default();
+        Ok(link.split_once("zoneinfo/").map_or("UTC", |(_, zone)| zone).into())
+    }),
+    ("user.getent", |sys, _| {
+        let users = sys.passwd()?;
+        let all: Result<Vec<Value>> = users.iter().map(|u| user(sys, u)).collect();
+        Ok(Value::List(all?))
+    }),
+    ("user.info", |sys, a| sys.user(&a.text(0, "name")?)?.as_ref().map_or_else(|| Ok(mapping([])), |u| user(sys, u))),
+    ("user.list_groups", |sys, a| groups(sys, &a.text(0, "name")?).map(texts)),
+    ("user.list_users", |sys, _| Ok(sorted(sys.passwd()?.iter().map(|u| u.name.clone()).collect()))),
+    ("user.primary_group", |sys, a| Ok(sys.user(&a.text(0, "name")?)?.map_or_else(String::new, |u| sys.group_name(u.gid)).into())),
+];
+
+fn sorted(mut names: Vec<String>) -> Value {
+    names.sort();
+    names.dedup();
+    texts(names)
+}
+
+/// What a command says, its two outputs as they came.
+fn run(sys: &System, args: &Arguments) -> Result<(Output, String)> {
+    let line = args.value(0, "cmd").cloned().unwrap_or_default();
+    let name = args.text(0, "cmd")?;
+    let low = Low {
+        id: name.clone(),
+        sls: String::new(),
+        state: "cmd".into(),
+        fun: "run".into(),
+        name: name.clone(),
+        args: args.call.kwargs.clone(),
+        requisites: Vec::new(),
+        control: Default::default(),
+        contents: Vec::new(),
+        span: None,
+    };
+    let mut command = cmd::shell(&Args(&low), &name)?;
+    if let Some(words) = line.as_list() {
+        command.argv = words.iter().map(Value::to_text).collect();
+    }
+    command.stdin = args.call.kwargs.get("stdin").map(Value::to_text).unwrap_or_default().into_bytes();
+    let mut said = Vec::new();
+    let output = sys.run_streaming(&command, &mut |piece| said.extend_from_slice(piece))?;
+    Ok((output, String::from_utf8_lossy(&said).trim_end_matches('\n').to_owned()))
+}
+
+fn which(sys: &System, name: &str) -> Result<Option<String>> {
+    let places = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    let paths = if name.starts_with('/') { vec![name.to_owned()] } else { places.iter().map(|p| format!("{p}/{name}")).collect() };
+    for path in paths {
+        if sys.stat(&sys.resolve(&path))?.is_some_and(|s| s.kind == crate::system::FileKind::File && s.mode & 0o111 != 0) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+fn groups(sys: &System, name: &str) -> Result<Vec<String>> {
+    let Some(user) = sys.user(name)? else { return Ok(Vec::new()) };
+    let mut all: Vec<String> = sys.supplementary(name)?.into_iter().map(|gid| sys.group_name(gid)).collect();
+    all.push(sys.group_name(user.gid));
+    all.sort();
+    all.dedup();
+    Ok(all)
+}
+
+fn user(sys: &System, user: &crate::system::User) -> Result<Value> {
+    let mut out = Map::new();
+    out.insert("name", user.name.as_str());
+    out.insert("uid", user.uid);
+    out.insert("gid", user.gid);
+    out.insert("passwd", user.password.as_str());
+    out.insert("home", user.home.as_str());
+    out.insert("shell", user.shell.as_str());
+    out.insert("groups", texts(groups(sys, &user.name)?));
+    let mut parts = user.gecos.splitn(5, ',');
+    for part in GECOS {
+        out.insert(part, parts.next().unwrap_or_default());
+    }
+    Ok(Value::Map(out))
+}
+
+fn group(group: &crate::system::Group) -> Value {
+    mapping([
+        ("name", group.name.as_str().into()),
+        ("passwd", group.password.as_str().into()),
+        ("gid", group.gid.into()),
+        ("members", texts(group.members.iter().cloned())),
+    ])
+}
+
+fn shadow(sys: &System, args: &Arguments) -> Result<Value> {
+    let attrs = User::new(&args.text(0, "name")?).read(sys)?;
+    let of = |name: &str| attrs.get(name).cloned().unwrap_or_else(|| "".into());
+    Ok(mapping([
+        ("name", of("name")),
+        ("passwd", of("password")),
+        ("lstchg", of("lastchanged")),
+        ("min", of("mindays")),
+        ("max", of("maxdays")),
+        ("warn", of("warndays")),
+        ("inact", of("inactdays")),
+        ("expire", of("expire")),
+    ]))
+}
+
+fn installed(sys: &System) -> Result<Vec<(String, String)>> {
+    let all = status::read(sys)?.map(|s| s.packages).unwrap_or_default();
+    Ok(all.into_iter().filter(|(_, p)| p.state == status::State::Installed).map(|(name, p)| (name, p.version)).collect())
+}
+
+/// One answer for one name, a mapping for several.
+fn by_name(args: &Arguments, answer: impl Fn(&str) -> String) -> Value {
+    match args.names().as_slice() {
+        [one] => answer(one).into(),
+        names => Value::Map(names.iter().map(|name| (name.as_str(), answer(name))).collect::<Map>()),
+    }
+}
+
+/// The version that could be installed; empty where nothing newer than what is there.
+fn latest(sys: &System, args: &Arguments) -> Result<Value> {
+    let names = args.names();
+    let available = packages::available(sys, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let now = installed(sys)?;
+    Ok(by_name(args, |name| {
+        let newest = available.get(name).and_then(|all| all.first()).cloned().unwrap_or_default();
+        let there = now.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
+        if there.is_some_and(|v| version::compare(v, &newest).is_ge()) { String::new() } else { newest }
+    }))
+}
+
+fn unit(sys: &System, args: &Arguments) -> Result<Attrs> {
+    let name = args.text(0, "name")?;
+    let unit = if name.rsplit('.').next().is_some_and(|s| ["service", "socket", "timer", "target", "mount", "path"].contains(&s))
+        && name.contains('.')
+    {
+        name
+    } else {
+        format!("{name}.service")
+    };
+    Service::new(&unit).read(sys)
+}
+
+fn enabled(unit: &Attrs) -> bool {
+    unit.contains_key("enabled") || unit.contains_key("static")
+}
+
+/// Local filesystems only: one on a dead server would never answer.
+fn disk_usage(sys: &System, _: &Arguments) -> Result<Value> {
+    let mounts = sys.read("/proc/mounts")?.unwrap_or_default();
+    let mut out = Map::new();
+    for line in String::from_utf8_lossy(&mounts).lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let [device, place, kind, ..] = words.as_slice() else { continue };
+        let remote = kind.starts_with("nfs") || kind.starts_with("fuse") || ["cifs", "smb3", "ceph", "9p", "autofs"].contains(kind);
+        let place = place.replace("\\040", " ");
+        let Some(stat) = (!remote).then(|| rustix::fs::statvfs(sys.followed(&place)).ok()).flatten().filter(|s| s.f_blocks > 0) else {
+            continue;
+        };
+        let kib = |blocks: u64| blocks.saturating_mul(stat.f_frsize) / 1024;
+        let (total, used, free) = (kib(stat.f_blocks), kib(stat.f_blocks.saturating_sub(stat.f_bfree)), kib(stat.f_bavail));
+        let capacity = (used * 100).div_ceil((used + free).max(1));
+        let fields = [
+            ("filesystem", Value::from(*device)),
+            ("1K-blocks", total.to_string().into()),
+            ("used", used.to_string().into()),
+            ("available", free.to_string().into()),
+            ("capacity", format!("{capacity}%").into()),
+        ];
+        out.insert(place, mapping(fields));
+    }
+    Ok(Value::Map(out))
+}
