@@ -58,7 +58,7 @@ pub fn there(projection: &Projection, kind: Kind, name: &str) -> Result<Truth> {
     let key = Key::new(kind, name);
     Ok(match projection.undecided(&key) {
         Some(low) => Truth::After(vec![low]),
-        None => (!projection.now(&key)?.is_empty()).into(),
+        None => (!projection.now(&key)?.is_empty() || projection.elsewhere(&key)).into(),
     })
 }
 
@@ -68,6 +68,19 @@ fn package(projection: &Projection, name: &str) -> Result<Truth> {
     Ok(match projection.undecided(&key) {
         Some(low) => Truth::After(vec![low]),
         None => projection.now(&key)?.contains_key(name).into(),
+    })
+}
+
+/// Whether a unit has one of these attributes.
+fn unit(projection: &Projection, name: &str, attributes: &[&str]) -> Result<Truth> {
+    let name = if name.contains('.') { name.to_owned() } else { format!("{name}.service") };
+    let key = Key::new(Kind::Service, name);
+    Ok(match projection.undecided(&key) {
+        Some(low) => Truth::After(vec![low]),
+        None => {
+            let attrs = projection.now(&key)?;
+            attributes.iter().any(|name| attrs.get(*name).is_some_and(Value::truthy)).into()
+        }
     })
 }
 
@@ -134,6 +147,10 @@ fn simple(projection: &Projection, words: &[&str], command: &Command) -> Result<
         }
         ("getent", ["passwd", name]) if !number(name) => there(projection, Kind::User, name).map(Some),
         ("getent", ["group", name]) if !number(name) => there(projection, Kind::Group, name).map(Some),
+        ("systemctl", ["is-active", name] | ["is-active", "-q" | "--quiet", name]) => unit(projection, name, &["active"]).map(Some),
+        ("systemctl", ["is-enabled", name] | ["is-enabled", "-q" | "--quiet", name]) => {
+            unit(projection, name, &["enabled", "static"]).map(Some)
+        }
         ("dpkg", ["-s" | "--status", name]) | ("dpkg-query", ["-W" | "-s" | "--show" | "--status", name]) if !name.contains(['*', '?']) => {
             package(projection, name).map(Some)
         }

@@ -121,6 +121,17 @@ impl<'a> Projection<'a> {
         self.laid.keys().chain(self.unsure.keys()).any(|key| key.kind == Kind::File && key.name.starts_with(directory))
     }
 
+    /// Whether a user or group that is not in the host's own files comes from somewhere else (LDAP, sssd).
+    pub fn elsewhere(&self, key: &Key) -> bool {
+        let found = match key.kind {
+            _ if self.laid.contains_key(key) => return false,
+            Kind::User => self.sys.uid(&key.name),
+            Kind::Group => self.sys.gid(&key.name),
+            _ => return false,
+        };
+        found.is_ok_and(|id| id.is_some())
+    }
+
     /// The low whose commands may yet change what is at a key; `None` where the projection tells the truth.
     pub fn undecided(&self, key: &Key) -> Option<usize> {
         let (turn, low) = self.unseen?;
@@ -313,7 +324,13 @@ pub struct View<'p, 'a> {
 impl There for View<'_, '_> {
     fn get(&self, key: &Key) -> Attrs {
         let known = self.projection.laid.contains_key(key) || self.projection.read.borrow().contains_key(key);
-        if known { self.projection.now(key).unwrap_or_default() } else { Attrs::new() }
+        let attrs = if known { self.projection.now(key).unwrap_or_default() } else { Attrs::new() };
+        // Accounts are managed in the host's own files, and may be used wherever they come from.
+        let used = known && attrs.is_empty() && !["user", "group"].contains(&self.low.state.as_str());
+        match used && self.projection.elsewhere(key) {
+            true => Attrs::from([("name".to_owned(), Value::str(&key.name))]),
+            false => attrs,
+        }
     }
 
     fn list(&self, directory: &str) -> Result<BTreeMap<String, Attrs>> {

@@ -445,6 +445,7 @@ impl<'a> Runner<'a> {
     fn explained(&self, key: &Key, now: &Attrs) -> bool {
         let below = |touched: &String| key.name.strip_prefix(touched.as_str()).is_some_and(|rest| rest.starts_with('/'));
         self.unseen
+            || (key.kind != Kind::File && !self.touched.is_empty())
             || self.known.get(key).is_none_or(|known| same(known, now))
             || (key.kind == Kind::File && self.touched.iter().any(below))
     }

@@ -243,6 +243,22 @@ fn conditions_answer_from_the_projection_run_or_wait() {
         (r#"a cmd.run {"name": "x", "creates": "/etc/here"}"#, "", vec![]),
         (r#"a cmd.run {"name": "x", "creates": ["/etc/here", "/etc/gone"]}"#, "a run", vec![]),
         (r#"a cmd.run {"name": "x", "onlyif": [{"fun": "file.file_exists", "path": "/etc/here"}]}"#, "a run", vec![]),
+        (r#"a cmd.run {"name": "x", "unless": "id -u www || getent group staff"}"#, "a run", vec![]),
+        (r#"a cmd.run {"name": "x", "onlyif": "command -v tool && ! which nothing"}"#, "a run", vec![]),
+        (r#"a cmd.run {"name": "x", "unless": "dpkg -s web >/dev/null && dpkg-query -W web 2>&1"}"#, "", vec![]),
+        (r#"a cmd.run {"name": "x", "onlyif": "dpkg -s mail"}"#, "", vec![]),
+        (
+            r#"f file.managed {"name": "/etc/new", "contents": "three"}
+            a cmd.run {"name": "x", "onlyif": "grep -Eq 'th(r|x)ee' /etc/new && test -s /etc/new"}"#,
+            "f add, a run",
+            vec![],
+        ),
+        (
+            r#"f file.absent {"name": "/etc"}
+            a cmd.run {"name": "x", "onlyif": "test -e /etc/here"}"#,
+            "f remove",
+            vec![],
+        ),
         // All of them must hold for the state to stay.
         (r#"a cmd.run {"name": "x", "unless": ["true", "false"]}"#, "a run", vec![]),
         (r#"a cmd.run {"name": "x", "unless": ["true", "ask | me"]}"#, "", vec!["ask | me"]),
@@ -254,6 +270,10 @@ fn conditions_answer_from_the_projection_run_or_wait() {
     ] {
         let bench = Bench::new();
         bench.file("/etc/here", "one\ntwo\n");
+        bench.file("/etc/passwd", "root:x:0:0::/root:/bin/sh\n");
+        bench.file("/var/lib/dpkg/status", "Package: web\nStatus: install ok installed\nArchitecture: all\nVersion: 1.0\n\n");
+        bench.file("/usr/bin/tool", "");
+        std::fs::set_permissions(bench.dir.path().join("usr/bin/tool"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let plan = bench.plan(text);
         assert_eq!(shown(&plan), expected, "{text}");
         assert_eq!(bench.ran(), ran, "{text}");
