@@ -45,15 +45,11 @@ impl Mask {
         }
     }
 
-    /// The attributes of `attrs` that another side does not have, as they may be shown.
-    pub fn attrs(&self, key: &Key, attrs: &Attrs, other: &Attrs, secret: bool) -> Attrs {
+    /// Attributes as they may be shown.
+    pub fn attrs(&self, key: &Key, attrs: &Attrs, secret: bool) -> Attrs {
         let hidden = |name: &str| (secret && name == "content") || (key.kind == Kind::User && name.contains("password"));
         let shown = |name: &str, value: &Value| if hidden(name) { Value::str(MASK) } else { self.value(value) };
-        attrs
-            .iter()
-            .filter(|(name, value)| other.get(*name) != Some(value))
-            .map(|(name, value)| (name.clone(), shown(name, value)))
-            .collect()
+        attrs.iter().map(|(name, value)| (name.clone(), shown(name, value))).collect()
     }
 }
 

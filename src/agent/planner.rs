@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::condition::{self, Asker, Commands};
 use super::diff::{self, Mask};
 use super::history;
-use super::projection::{Projection, Reads, View, differs, laid_over};
+use super::projection::{Projection, Reads, View, differs, laid_over, telling};
 use super::protocol::PlanRequest;
 use super::requisite::{self, Fate, Maybe, Status};
 use crate::diagnostic::{Code, Diagnostic, Result};
@@ -253,22 +253,13 @@ impl<'a> Planner<'a> {
             .map(|change| {
                 let object = object::of(&change.key)?;
                 let after = laid_over(&change.from, &change.to);
-                let wanted: Attrs = change
-                    .to
-                    .iter()
-                    .filter(|(name, value)| change.from.get(*name) != Some(value))
-                    .map(|(n, v)| (n.clone(), v.clone()))
-                    .collect();
-                let gone: Attrs = change
-                    .from
-                    .iter()
-                    .filter(|(name, _)| change.to.is_empty() || wanted.contains_key(*name))
-                    .map(|(n, v)| (n.clone(), v.clone()))
-                    .collect();
+                let wanted: Attrs = telling(&change.to).into_iter().filter(|(name, value)| change.from.get(name) != Some(value)).collect();
+                let gone: Attrs =
+                    telling(&change.from).into_iter().filter(|(n, _)| change.to.is_empty() || wanted.contains_key(n)).collect();
                 Ok(Change {
                     action: action(&change.from, &after),
-                    before: mask.attrs(&change.key, &gone, &Attrs::new(), secret),
-                    after: mask.attrs(&change.key, &wanted, &Attrs::new(), secret),
+                    before: mask.attrs(&change.key, &gone, secret),
+                    after: mask.attrs(&change.key, &wanted, secret),
                     diff: diff::describe(&self.projection, &*object, low, &change.from, &change.to, mask)?,
                     one_way: change.one_way.as_deref().map(|why| mask.text(why)),
                     key: change.key.clone(),
@@ -566,10 +557,7 @@ fn fingerprint(lows: &[Low], steps: &[Step], turns: &[Turn], reads: &Reads, comm
         lows: lows.iter().map(plain).collect(),
         steps,
         wanted: changes().map(|c| (&c.key, &c.to)).collect(),
-        reads: changes()
-            .filter_map(|c| reads.keys.get_key_value(&c.key))
-            .map(|(key, attrs)| (key, super::projection::telling(attrs)))
-            .collect(),
+        reads: changes().filter_map(|c| reads.keys.get_key_value(&c.key)).map(|(key, attrs)| (key, telling(attrs))).collect(),
         commands,
     };
     let json = serde_json::to_vec(&everything).map_err(|e| Diagnostic::new(Code::Internal, format!("a plan cannot be written: {e}")))?;

@@ -156,7 +156,7 @@ impl<'a> Runner<'a> {
                             entries.push(Entry::Before { key: change.key.clone(), attrs: from, secret: diff::secret(low) });
                         }
                     }
-                    deed.run.as_ref().filter(|_| deed.reaction.is_some())
+                    deed.run.as_ref().filter(|run| deed.reaction.is_some() && run.pretended.is_none())
                 }
                 Decision::Unknown { reaction, .. } => reaction.as_ref(),
                 _ => None,
@@ -488,15 +488,17 @@ impl<'a> Runner<'a> {
     }
 
     fn run(&mut self, low: &Low, run: &Run, attempt: &mut Attempt) -> Result<()> {
-        self.sys.journal(&[Entry::Ran {
-            shown: self.plan.mask.text(&run.shown),
-            command: run.command.clone(),
-            again: run.again,
-            undo: run.undo.clone(),
-            one_way: run.one_way.clone(),
-        }])?;
-        self.sys.mutating(&format!("run for {}", low.id))?;
-        self.unseen = true;
+        if run.pretended.is_none() {
+            self.sys.journal(&[Entry::Ran {
+                shown: self.plan.mask.text(&run.shown),
+                command: run.command.clone(),
+                again: run.again,
+                undo: run.undo.clone(),
+                one_way: run.one_way.clone(),
+            }])?;
+            self.sys.mutating(&format!("run for {}", low.id))?;
+            self.unseen = true;
+        }
         match command::run(self.sys, run, &self.plan.mask, self.tell) {
             Ok(output) => {
                 let end = command::judge(run, &output);

@@ -124,6 +124,8 @@ pub struct Run {
     pub timeout_is_fine: bool,
     /// A script: written to a private temporary file whose path becomes the last argument, and removed afterwards.
     pub script: Option<Hash>,
+    /// No command at all but a pretended change (test.*), and whether it succeeds; `shown` is what it says.
+    pub pretended: Option<bool>,
 }
 
 impl Run {
@@ -141,6 +143,7 @@ impl Run {
             background: false,
             timeout_is_fine: false,
             script: None,
+            pretended: None,
         }
     }
 }

@@ -1,6 +1,4 @@
 //! test.*: states that touch nothing, to try requisites, templates and orchestration with.
-//!
-//! A pretended change is a command without effect (`true`, `false`), so that it goes the way of every other run.
 
 use super::args::Args;
 use super::{Arg, ArgKind, Entry, Function, Run, There, Want};
@@ -87,8 +85,7 @@ fn notification(low: &Low) -> Result<Box<dyn Function>> {
 
 impl Test {
     fn pretend(&self, shown: &str) -> Want {
-        let command = Command::new([if self.result { "true" } else { "false" }]);
-        Want::Run(Run::new(command, shown))
+        Want::Run(Run { pretended: Some(self.result), ..Run::new(Command::default(), shown) })
     }
 }
 
@@ -99,7 +96,7 @@ impl Function for Test {
 
     fn want(&self, _: &dyn There) -> Result<Want> {
         match (self.changes, self.result) {
-            (true, _) => Ok(self.pretend("a pretended change")),
+            (true, _) => Ok(self.pretend(&self.comment)),
             (false, true) => Ok(Want::Nothing(self.comment.clone())),
             (false, false) => Err(Diagnostic::new(Code::Failed, self.comment.clone()).into()),
         }
