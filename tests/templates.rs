@@ -95,3 +95,144 @@ fn templates_render_as_salt_renders_them() {
     }
     assert!(wrong.is_empty(), "{} of {total} differ:\n{}", wrong.len(), wrong.join("\n"));
 }
+
+/// A small generator: the same mutations in every run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % sides.max(1)
+    }
+}
+
+/// Pieces that mutations put in.
+const PIECES: &[&str] = &[
+    "{%",
+    "%}",
+    "{{",
+    "}}",
+    "{#",
+    "-%}",
+    "{%- ",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    "'",
+    "\"",
+    "\\",
+    ".",
+    ",",
+    ":",
+    "|",
+    "=",
+    "*",
+    "**",
+    "%",
+    "~",
+    " in ",
+    " is ",
+    " not ",
+    " if ",
+    " else ",
+    " and ",
+    "loop",
+    "loop.cycle()",
+    "caller()",
+    "self.x()",
+    "super()",
+    "{% break %}",
+    "{% endfor %}",
+    "{% for x in [1] %}",
+    "{% set x %}",
+    "{% endset %}",
+    "{% macro f(x) %}",
+    "{% endmacro %}",
+    "{% with %}",
+    "{% endwith %}",
+    "{% block b %}",
+    "{% endblock %}",
+    "{% raw %}",
+    "none",
+    "-1",
+    "99999999999",
+    "1e400",
+    "0x",
+    "é",
+    "\u{1f600}",
+    "\0",
+    "\r\n",
+    "[::-1]",
+    "[:0]",
+    "|sort",
+    "|yaml",
+    "|json",
+    "|list",
+    "|first",
+    "|join",
+    "|batch(0)",
+    "|indent(-1)",
+    "%s",
+    ".format()",
+    ".split('')",
+    "{% include 'inc.jinja' %}",
+    "{% import 'm.jinja' as m %}",
+    "{% from 'm.jinja' import mac %}",
+    "{% call mac() %}",
+    "{% endcall %}",
+    "range(9)",
+    "salt['pillar.get']('a')",
+    "pillar",
+    "namespace()",
+    "dict()",
+    "|map('upper')",
+    "|select('odd')",
+    "|groupby('a')",
+    "|round(400)",
+    "|wordwrap(0)",
+    "|truncate(0)",
+];
+
+#[test]
+fn no_text_makes_the_engine_panic() {
+    let probes = load("probes.json");
+    let limits = Limits { fuel: 50_000, output: 1 << 20, ..Limits::default() };
+    let rounds: usize = std::env::var("ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(12);
+    let mut dice = Dice(std::env::var("SEED").ok().and_then(|r| r.parse().ok()).unwrap_or(7));
+    let context = context(&probes, 0);
+    let sources: Vec<Vec<char>> = probes.sets.iter().flat_map(|s| &s.probes).map(|p| p.template.chars().collect()).collect();
+    for set in &probes.sets {
+        for probe in &set.probes {
+            // Compiled templates are kept for the life of a renderer.
+            let renderer = Renderer::new(Arc::new(Files(set.files.clone())), limits);
+            for _ in 0..rounds {
+                let mut text: Vec<char> = probe.template.chars().collect();
+                for _ in 0..1 + dice.roll(4) {
+                    let at = dice.roll(text.len() + 1);
+                    let end = (at + dice.roll(12)).min(text.len());
+                    match dice.roll(4) {
+                        0 => drop(text.drain(at..end)),
+                        1 => drop(text.splice(at..at, PIECES[dice.roll(PIECES.len())].chars())),
+                        2 => {
+                            let other = &sources[dice.roll(sources.len())];
+                            let from = dice.roll(other.len());
+                            let upto = (from + dice.roll(40)).min(other.len());
+                            drop(text.splice(at..at, other[from..upto].iter().copied()));
+                        }
+                        _ => {
+                            let copy: Vec<char> = text[at..end].to_vec();
+                            drop(text.splice(at..at, copy));
+                        }
+                    }
+                }
+                let text: String = text.into_iter().collect();
+                let rendered =
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| renderer.render("mutated.sls", &text, &context).is_ok()));
+                assert!(rendered.is_ok(), "this template panics: {text:?}");
+            }
+        }
+    }
+}

@@ -335,10 +335,15 @@ pub fn hash<H: Hasher>(value: &Value, state: &mut H) {
 
 /// A key of a dict must not be able to change.
 pub fn hashable(value: &Value) -> Result<(), Error> {
+    hashable_at(value, 0)
+}
+
+fn hashable_at(value: &Value, depth: usize) -> Result<(), Error> {
     match view(value) {
+        _ if depth > DEEPEST => Err(fail("maximum recursion depth exceeded")),
         View::Undefined(_) => defined(value),
         View::List(_) | View::Dict(_) => Err(fail(format!("unhashable type: '{}'", type_name(value)))),
-        View::Tuple(t) => t.0.iter().try_for_each(hashable),
+        View::Tuple(t) => t.0.iter().try_for_each(|v| hashable_at(v, depth + 1)),
         _ => Ok(()),
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! A lock is never held while other code runs: whoever iterates takes a copy first.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -71,6 +72,40 @@ impl Object for Undefined {
     }
 }
 
+thread_local! {
+    /// Values on their way out, while a container falls apart on this thread.
+    static FALLING: RefCell<Option<Vec<Value>>> = const { RefCell::new(None) };
+}
+
+/// Drops what a container held. One by one: a value may be nested deeper than the stack is.
+fn release(mut held: Vec<Value>) {
+    held.retain(|value| value.as_object().is_some());
+    if held.is_empty() {
+        return;
+    }
+    let first = FALLING.try_with(|falling| match &mut *falling.borrow_mut() {
+        Some(queue) => {
+            queue.append(&mut held);
+            false
+        }
+        none => {
+            *none = Some(std::mem::take(&mut held));
+            true
+        }
+    });
+    if first != Ok(true) {
+        return;
+    }
+    loop {
+        let next = FALLING.try_with(|falling| falling.borrow_mut().as_mut().and_then(Vec::pop)).ok().flatten();
+        match next {
+            Some(value) => drop(value),
+            None => break,
+        }
+    }
+    let _ = FALLING.try_with(|falling| falling.borrow_mut().take());
+}
+
 #[derive(Default)]
 pub struct List(RwLock<Vec<Value>>);
 
@@ -90,6 +125,12 @@ impl List {
     /// Changes the list; `change` must not touch other values' locks.
     pub fn edit<T>(&self, change: impl FnOnce(&mut Vec<Value>) -> T) -> T {
         change(&mut write(&self.0))
+    }
+}
+
+impl Drop for List {
+    fn drop(&mut self) {
+        release(std::mem::take(&mut *write(&self.0)));
     }
 }
 
@@ -119,6 +160,12 @@ pub struct Tuple(pub Vec<Value>);
 impl Tuple {
     pub fn value(items: Vec<Value>) -> Value {
         Value::from_object(Tuple(items))
+    }
+}
+
+impl Drop for Tuple {
+    fn drop(&mut self) {
+        release(std::mem::take(&mut self.0));
     }
 }
 
@@ -208,6 +255,14 @@ pub enum Flavour {
 pub struct Dict {
     entries: RwLock<IndexMap<Key, Slot>>,
     pub flavour: Flavour,
+}
+
+impl Drop for Dict {
+    fn drop(&mut self) {
+        let slots = std::mem::take(&mut *write(&self.entries)).into_iter();
+        let held = slots.flat_map(|(key, slot)| [Some(key.0), if let Slot::Ready(value) = slot { Some(value) } else { None }]);
+        release(held.flatten().collect());
+    }
 }
 
 impl fmt::Debug for Dict {
@@ -315,6 +370,12 @@ impl Series {
     }
     pub fn generator(items: Vec<Value>) -> Value {
         Value::from_object(Series { items, kind: SeriesKind::Generator })
+    }
+}
+
+impl Drop for Series {
+    fn drop(&mut self) {
+        release(std::mem::take(&mut self.items));
     }
 }
 
