@@ -26,7 +26,7 @@ for probes in suite["sets"]:
             answer = salt.compile(["p%03d" % i])
             probe.pop("text", None)
             probe.pop("error", None)
-            texts = [r["text"] for r in answer["rendered"]]
+            texts = [r["text"] for r in answer["rendered"] if r["sls"] == "p%03d" % i]
             if texts:
                 probe["text"] = texts[0]
             else:

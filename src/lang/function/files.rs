@@ -92,7 +92,7 @@ fn file_exists(site: &Site, path: &str, saltenv: &str) -> bool {
 }
 
 fn dirs(site: &Site, saltenv: &str) -> BTreeSet<String> {
-    let mut all = BTreeSet::from([".".to_owned()]);
+    let mut all = BTreeSet::new();
     for file in site.templates.list(saltenv) {
         let mut path = file.as_str();
         while let Some((dir, _)) = path.rsplit_once('/') {

@@ -1,13 +1,15 @@
 //! Data written the way templates write it, for execution functions.
 
 use super::value::from_plain;
-use super::yaml_dump::{self, Json};
+use super::yaml_dump::{self, Flow, Json};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::value::Value;
 
 pub use super::filter::{normpath, wrap};
 
-pub fn yaml(value: &Value, flow: bool) -> Result<String> {
+/// `flow`: `None` is PyYAML's default, one line for collections that hold no other.
+pub fn yaml(value: &Value, flow: Option<bool>) -> Result<String> {
+    let flow = flow.map_or(Flow::Leaves, |flow| if flow { Flow::All } else { Flow::None });
     yaml_dump::yaml(&from_plain(value), flow).map_err(|e| error(&e))
 }
 

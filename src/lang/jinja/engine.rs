@@ -94,9 +94,12 @@ impl Sources {
         } else {
             let mut parts = name.splitn(3, ':');
             let (Some(mode), Some(saltenv), Some(path)) = (parts.next(), parts.next(), parts.next()) else { return Ok(None) };
+            let mut path = path.split(WRITTEN);
+            let (path, importer, written) = (path.next().unwrap_or(""), path.next(), path.next());
             let Some(source) = self.templates.read(saltenv, path) else { return Ok(None) };
-            let tpldir = path.rsplit_once('/').map_or(".", |(dir, _)| dir).to_owned();
-            (source, path.to_owned(), tpldir, if mode == "alone" { Mode::Alone } else { Mode::Whole })
+            let own = path.rsplit_once('/').map_or(".", |(dir, _)| dir);
+            let (tplfile, tpldir) = (written.unwrap_or(path).to_owned(), importer.unwrap_or(own).to_owned());
+            (source, tplfile, tpldir, if mode == "alone" { Mode::Alone } else { Mode::Whole })
         };
         let cut = cut.unwrap_or(0..0);
         let text = match (source.text.get(..cut.start), source.text.get(cut.end..)) {
@@ -306,7 +309,9 @@ fn resolve(state: &State, value: &Value, args: &[Value], include: bool) -> Done 
         let Some(path) = absolute(text, dir) else { continue };
         let saltenv = &run.context.saltenv;
         if run.templates.read(saltenv, &path).is_some() {
-            return Ok(Value::from(format!("{mode}:{saltenv}:{path}")));
+            // Salt: a template named relatively keeps the importer's tpldir, and its name as written is its tplfile.
+            let written = if is_relative(text) { format!("{WRITTEN}{dir}{WRITTEN}{text}") } else { String::new() };
+            return Ok(Value::from(format!("{mode}:{saltenv}:{path}{written}")));
         }
     }
     if ignore {
@@ -322,11 +327,17 @@ fn resolve(state: &State, value: &Value, args: &[Value], include: bool) -> Done 
     ))
 }
 
+/// Stands in the engine's name of a template before the importer's directory and the name as it was written.
+const WRITTEN: char = '\u{1f}';
+
+fn is_relative(name: &str) -> bool {
+    matches!(name.split('/').next(), Some("." | ".."))
+}
+
 /// A template's path below the file roots. `./` and `../` start at the directory of the importing template.
 fn absolute(name: &str, dir: &str) -> Option<String> {
-    let relative = matches!(name.split('/').next(), Some("." | ".."));
     let mut parts: Vec<&str> = Vec::new();
-    let base = if relative { dir } else { "" };
+    let base = if is_relative(name) { dir } else { "" };
     for part in base.split('/').chain(name.split('/')) {
         match part {
             "" | "." => {}
@@ -436,7 +447,8 @@ const INTERNAL: &[(&str, Internal)] = &[
 ];
 
 fn path_of(name: &str) -> &str {
-    name.splitn(3, ':').nth(2).unwrap_or(name)
+    let path = name.splitn(3, ':').nth(2).unwrap_or(name);
+    path.split(WRITTEN).next().unwrap_or(path)
 }
 
 fn missing(args: &[Value]) -> Value {

@@ -155,22 +155,27 @@ fn write_repr(value: &Value, out: &mut String, depth: usize, yaml: bool) {
         View::Tuple(t) => all(&t.0, "(", ")", out),
         View::Dict(d) => {
             let ordered = d.flavour == Flavour::Ordered && !yaml;
-            out.push_str(if ordered { "OrderedDict({" } else { "{" });
+            if ordered && d.len() == 0 {
+                return out.push_str("OrderedDict()");
+            }
+            out.push_str(if ordered { "OrderedDict([" } else { "{" });
             for (i, (k, v)) in d.items().into_iter().enumerate() {
                 if i > 0 {
                     out.push_str(", ");
                 }
+                out.push_str(if ordered { "(" } else { "" });
                 for (j, part) in [k, v].iter().enumerate() {
                     if j > 0 {
-                        out.push_str(": ");
+                        out.push_str(if ordered { ", " } else { ": " });
                     }
                     match part.as_str() {
                         Some(s) if yaml && s.contains(['\n', '\r', '\t']) => out.push_str(&super::yaml_dump::double_quoted(s)),
                         _ => write_repr(part, out, depth + 1, yaml),
                     }
                 }
+                out.push_str(if ordered { ")" } else { "" });
             }
-            out.push_str(if ordered { "})" } else { "}" });
+            out.push_str(if ordered { "])" } else { "}" });
         }
         View::Series(s) => match s.kind {
             SeriesKind::View(name) => all(&s.items, &format!("{name}(["), "])", out),

@@ -47,7 +47,7 @@ pub struct Spot {
 pub enum Piece {
     /// Literal text, and where it starts in the source.
     Text { text: String, offset: usize },
-    /// `{% … %}`: its tokens, where it starts and where it ends.
+    /// `{% … %}`: its tokens, where it starts and where its closing mark stands.
     Block { tokens: Vec<Spot>, offset: usize, end: usize },
     /// `{{ … }}`
     Print { tokens: Vec<Spot>, offset: usize, end: usize },
@@ -179,7 +179,7 @@ impl Scanner<'_> {
             return self.raw(open, sign);
         }
         let tokens = self.tokens("%}", open)?;
-        self.pieces.push(Piece::Block { tokens, offset: open, end: self.at });
+        self.pieces.push(Piece::Block { tokens, offset: open, end: self.at - 2 });
         Ok(())
     }
 
@@ -188,7 +188,7 @@ impl Scanner<'_> {
         self.options.trim_blocks = false;
         let tokens = self.tokens("}}", open);
         self.options.trim_blocks = trim;
-        self.pieces.push(Piece::Print { tokens: tokens?, offset: open, end: self.at });
+        self.pieces.push(Piece::Print { tokens: tokens?, offset: open, end: self.at - 2 });
         Ok(())
     }
 

@@ -9,8 +9,26 @@ use crate::value::float_text;
 
 const TAG: &str = "tag:yaml.org,2002:";
 
-/// `flow`: everything in one line, as far as the width goes.
-pub fn yaml(value: &Value, flow: bool) -> Result<String, Error> {
+/// Which collections are written in one line, as far as the width goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    All,
+    /// Those that hold no other: PyYAML's own default.
+    Leaves,
+    None,
+}
+
+impl Flow {
+    fn takes(self, mut items: impl Iterator<Item = Value>) -> bool {
+        match self {
+            Flow::All => true,
+            Flow::Leaves => items.all(|item| !matches!(view(&item), View::List(_) | View::Tuple(_) | View::Dict(_))),
+            Flow::None => false,
+        }
+    }
+}
+
+pub fn yaml(value: &Value, flow: Flow) -> Result<String, Error> {
     let mut events = Vec::new();
     let mut shared = Shared::default();
     shared.count(value, 0);
@@ -85,12 +103,35 @@ impl Shared {
 fn scalar(tag: &str, text: &str, events: &mut Vec<Event>) {
     let tag = format!("{TAG}{tag}");
     let resolved = crate::yaml::plain_tag(text);
-    let plain = resolved == tag;
+    let plain = resolved == tag && !(tag.ends_with(":str") && is_timestamp(text));
     let quoted = tag.ends_with(":str");
     events.push(Event::scalar(None, Some(&tag), text, plain, quoted, ScalarStyle::Any));
 }
 
-fn represent(value: &Value, flow: bool, shared: &mut Shared, events: &mut Vec<Event>, depth: usize) -> Result<(), Error> {
+/// A date, or a date and a time: PyYAML would read it back as one, so it needs quotes.
+fn is_timestamp(text: &str) -> bool {
+    let digits = |part: &str, from: usize, upto: usize| (from..=upto).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+    let mut parts = text.splitn(3, '-');
+    let (Some(year), Some(month), Some(rest)) = (parts.next(), parts.next(), parts.next()) else { return false };
+    if !digits(year, 4, 4) || !digits(month, 1, 2) {
+        return false;
+    }
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let (day, rest) = rest.split_at(end);
+    if rest.is_empty() {
+        return digits(day, 2, 2) && month.len() == 2;
+    }
+    let time = rest.strip_prefix(['T', 't']).unwrap_or_else(|| rest.trim_start_matches([' ', '\t']));
+    let mut parts = time.splitn(3, ':');
+    let (Some(hour), Some(minute), Some(second)) = (parts.next(), parts.next(), parts.next()) else { return false };
+    time.len() < rest.len()
+        && digits(day, 1, 2)
+        && digits(hour, 1, 2)
+        && digits(minute, 2, 2)
+        && second.get(..2).is_some_and(|s| digits(s, 2, 2))
+}
+
+fn represent(value: &Value, flow: Flow, shared: &mut Shared, events: &mut Vec<Event>, depth: usize) -> Result<(), Error> {
     if depth > DEEPEST {
         return Err(fail("maximum recursion depth exceeded"));
     }
@@ -102,7 +143,7 @@ fn represent(value: &Value, flow: bool, shared: &mut Shared, events: &mut Vec<Ev
     }
     let anchor = anchor.as_ref().map(|(a, _)| a.as_str());
     let sequence = |items: &[Value], shared: &mut Shared, events: &mut Vec<Event>| -> Result<(), Error> {
-        let style = if flow { SequenceStyle::Flow } else { SequenceStyle::Block };
+        let style = if flow.takes(items.iter().cloned()) { SequenceStyle::Flow } else { SequenceStyle::Block };
         events.push(Event::sequence_start(anchor, None, true, style));
         items.iter().try_for_each(|item| represent(item, flow, shared, events, depth + 1))?;
         events.push(Event::sequence_end());
@@ -121,7 +162,8 @@ fn represent(value: &Value, flow: bool, shared: &mut Shared, events: &mut Vec<Ev
             if d.flavour != Flavour::Ordered {
                 sort_pairs(&mut items);
             }
-            let style = if flow { MappingStyle::Flow } else { MappingStyle::Block };
+            let flows = flow.takes(items.iter().flat_map(|(k, v)| [k.clone(), v.clone()]));
+            let style = if flows { MappingStyle::Flow } else { MappingStyle::Block };
             events.push(Event::mapping_start(anchor, None, true, style));
             for (k, v) in &items {
                 represent(k, flow, shared, events, depth + 1)?;

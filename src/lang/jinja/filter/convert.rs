@@ -8,7 +8,7 @@ use crate::lang::jinja::call::{Args, Module};
 use crate::lang::jinja::operate::integer;
 use crate::lang::jinja::python::{self, Number};
 use crate::lang::jinja::value::{Dict, Done, List, View, defined, fail, from_plain, is_undefined, view};
-use crate::lang::jinja::yaml_dump::{self, Json};
+use crate::lang::jinja::yaml_dump::{self, Flow, Json};
 
 pub const TABLE: &[(&str, Filter)] = &[
     ("default", default),
@@ -23,13 +23,13 @@ pub const TABLE: &[(&str, Filter)] = &[
     }),
     ("yaml", |_, v, a| {
         let [flow] = a.bind("format_yaml", ["flow_style"], 0)?;
-        yaml_dump::yaml(v, flag(flow.as_ref(), true)).map(Value::from)
+        yaml_dump::yaml(v, flow_of(flow.as_ref(), true)).map(Value::from)
     }),
     ("dict_to_sls_yaml_params", |_, v, a| {
         let [flow] = a.bind("dict_to_sls_yaml_params", ["flow_style"], 0)?;
         let View::Dict(dict) = view(v) else { return Err(fail(format!("'{}' object has no attribute 'items'", python::type_name(v)))) };
         let items = dict.items().into_iter().map(|pair| Dict::value([pair])).collect();
-        yaml_dump::yaml(&List::value(items), flag(flow.as_ref(), false)).map(Value::from)
+        yaml_dump::yaml(&List::value(items), flow_of(flow.as_ref(), false)).map(Value::from)
     }),
     ("json", |_, v, a| {
         let [sort, indent] = a.bind("format_json", ["sort_keys", "indent"], 0)?;
@@ -51,7 +51,7 @@ pub const TABLE: &[(&str, Filter)] = &[
     ("yaml_squote", |_, v, _| Ok(Value::from(format!("'{}'", text_of(v).replace('\'', "''"))))),
     ("yaml_encode", |_, v, _| match view(v) {
         View::Str(s) => Ok(Value::from(yaml_dump::ascii_quoted(s))),
-        View::None | View::Bool(_) | View::Int(_) | View::Float(_) => yaml_dump::yaml(v, true).map(Value::from),
+        View::None | View::Bool(_) | View::Int(_) | View::Float(_) => yaml_dump::yaml(v, Flow::All).map(Value::from),
         _ => Err(fail(format!("yaml_encode() only works with YAML scalar data; failed for {}", python::type_name(v)))),
     }),
     ("to_num", to_num),
@@ -81,6 +81,14 @@ pub const TABLE: &[(&str, Filter)] = &[
     ("json_encode_dict", |_, v, _| Ok(v.clone())),
     ("json_encode_list", |_, v, _| Ok(v.clone())),
 ];
+
+fn flow_of(value: Option<&Value>, default: bool) -> Flow {
+    match value {
+        Some(v) if v.is_none() => Flow::Leaves,
+        value if flag(value, default) => Flow::All,
+        _ => Flow::None,
+    }
+}
 
 fn indent_of(value: Option<&Value>) -> Result<Option<usize>, minijinja::Error> {
     match value {
@@ -193,7 +201,14 @@ fn round(_: &mut State<'_, '_>, value: &Value, args: Args) -> Done {
     let result = match method.as_str() {
         "ceil" => (number * scale).ceil() / scale,
         "floor" => (number * scale).floor() / scale,
-        "common" if whole => return Ok(value.clone()),
+        "common" if whole => {
+            let unit = u32::try_from(-precision).ok().filter(|p| *p > 0).and_then(|p| 10i128.checked_pow(p));
+            let (Some(unit), Some(number)) = (unit, python::as_int(value)) else { return Ok(value.clone()) };
+            // Half way goes to the even neighbour.
+            let (below, rest) = (number.div_euclid(unit), number.rem_euclid(unit));
+            let up = rest * 2 > unit || (rest * 2 == unit && below % 2 != 0);
+            return Ok(integer((below + i128::from(up)) * unit));
+        }
         "common" if precision >= 0 => format!("{number:.*}", precision as usize).parse().unwrap_or(number),
         "common" => (number * scale).round_ties_even() / scale,
         _ => return Err(fail("method must be common, ceil or floor")),
