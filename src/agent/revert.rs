@@ -61,7 +61,9 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
     let mut restores = Vec::new();
     let mut unchanged = 0;
     for (key, image) in images {
-        let now = object::of(&key)?.read(sys)?;
+        let object = object::of(&key)?;
+        object.settle(sys)?;
+        let now = object.read(sys)?;
         // A directory that was removed and made again reads as before; what was in it is in the keep.
         let moved = key.kind == Kind::File && File::kept_tree(sys, &runs, &key.name)?.is_some();
         if now == image.before && !moved {

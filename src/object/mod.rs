@@ -58,6 +58,12 @@ pub trait Object: Send + Sync {
         Ok(to.clone())
     }
 
+    /// Waits until what a run that was killed had started on it (a package manager goes on without its agent) has come to its end.
+    /// Called before a rollback looks at it.
+    fn settle(&self, _sys: &System) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes sure that `set(_, from)` will be possible later: puts what `from` only names (contents by hash, package files) into
     /// the run's keep. Called, and synced, before the first change of this key in a run. Changes nothing else.
     fn keep(&self, _sys: &System, _from: &Attrs, _to: &Attrs) -> Result<()> {

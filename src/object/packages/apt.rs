@@ -170,7 +170,7 @@ fn failed(name: &str, output: &Output) -> crate::diagnostic::Error {
 }
 
 /// Waits until nobody holds dpkg's or apt's locks; gives up with the name of who does.
-fn wait(sys: &System, progress: &mut Progress) -> Result<()> {
+pub fn wait(sys: &System, progress: &mut Progress) -> Result<()> {
     let start = Instant::now();
     let mut told = false;
     while let Some((path, holder)) = LOCKS.iter().find_map(|path| Some((path, holder(sys, path)?))) {

@@ -146,6 +146,10 @@ impl Object for Packages {
         Key::new(Kind::Packages, &self.manager)
     }
 
+    fn settle(&self, sys: &System) -> Result<()> {
+        apt::wait(sys, &mut Progress::new(&mut |_| {}))
+    }
+
     fn read(&self, sys: &System) -> Result<Attrs> {
         let Some(status) = status::read(sys)?.filter(|_| self.manager == "apt") else { return Ok(Attrs::new()) };
         let of = |p: &Package| text(&p.version, p.state, p.auto && p.state == State::Installed, p.hold);
