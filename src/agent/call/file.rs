@@ -11,7 +11,7 @@ use crate::value::Value;
 /// So many files `file.find` looks at; a tree beyond it is most likely not what was meant.
 const MOST: usize = 1_000_000;
 
-pub const FUNCTIONS: &[(&str, Body)] = &[
+pub(super) const FUNCTIONS: &[(&str, Body)] = &[
     ("file.access", access),
     ("file.basename", |_, a| Ok(a.text(0, "path")?.rsplit('/').next().unwrap_or_default().into())),
     ("file.contains", |sys, a| Ok(text(sys, a)?.contains(&a.text(1, "text")?).into())),

@@ -13,7 +13,7 @@ use crate::plan::Low;
 use crate::system::{Command, Output, System};
 use crate::value::{Attrs, Map, Value};
 
-pub const FUNCTIONS: &[(&str, Body)] = &[
+pub(super) const FUNCTIONS: &[(&str, Body)] = &[
     ("alternatives.show_current", |sys, a| {
         Ok(sys.readlink(&format!("/etc/alternatives/{}", a.text(0, "name")?))?.map_or(false.into(), Value::from))
     }),

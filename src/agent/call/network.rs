@@ -9,7 +9,7 @@ use crate::diagnostic::Result;
 use crate::system::System;
 use crate::value::{Map, Value};
 
-pub const FUNCTIONS: &[(&str, Body)] = &[
+pub(super) const FUNCTIONS: &[(&str, Body)] = &[
     ("network.calc_net", calc_net),
     ("network.convert_cidr", convert_cidr),
     ("network.default_route", default_route),
