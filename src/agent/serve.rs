@@ -43,7 +43,7 @@ pub fn serve(root: &Path, mut input: impl Read + Send + 'static, output: Box<dyn
 
     let mut session = Session { sys, wire: wire.clone(), kept: None, lock: None };
     while let Ok(request) = requests.recv() {
-        wire.begin(request.stream, matches!(request.body, Body::Exec { .. }));
+        wire.begin(request.stream, matches!(request.body, Body::Exec { .. } | Body::Ask { .. }));
         let answer = session.answer(request.stream, request.body).unwrap_or_else(|error| Body::Failed(*error));
         wire.say(request.stream, answer);
         wire.end();
