@@ -13,19 +13,40 @@ use crate::yaml::{self, Node, Place};
 #[derive(Clone, Debug)]
 pub struct Origin {
     file: Arc<File>,
-    /// Nothing where the text is that of the file.
-    lines: Option<Arc<Lines>>,
     text: Arc<str>,
+    /// Nothing where the text is that of the file.
+    made: Option<Arc<Made>>,
+}
+
+/// What is known of a text that a template made.
+#[derive(Debug)]
+struct Made {
+    lines: Lines,
+    /// The template. (To ask the file for it again would check all of its UTF-8 again.)
+    source: Arc<str>,
+    /// Where the lines of the template and of the text begin.
+    source_lines: Vec<usize>,
+    text_lines: Vec<usize>,
+}
+
+/// Where the lines of a text begin.
+fn starts(text: &str) -> Vec<usize> {
+    std::iter::once(0).chain(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1)).collect()
+}
+
+/// A line by its number, without its end.
+fn line<'a>(text: &'a str, starts: &[usize], number: u32) -> Option<&'a str> {
+    let rest = text.get(*starts.get(number.checked_sub(1)? as usize)?..)?;
+    rest.lines().next()
 }
 
 impl Origin {
     /// A place in the text as a place in the file that printed it. The column is kept where a template left the line as it is.
     pub fn span(&self, place: Place) -> Span {
-        let Some(lines) = &self.lines else { return Span::new(self.file.shown.clone(), place.line, place.column) };
-        let Some(mut span) = lines.locate(place.line) else { return Span::new(self.file.shown.clone(), 1, 0) };
-        let line = |text: &str, number: u32| text.lines().nth(number.saturating_sub(1) as usize).map(str::to_owned);
-        let source = self.file.text().unwrap_or("");
-        if span.file == self.file.shown && line(source, span.line) == line(&self.text, place.line) {
+        let Some(made) = &self.made else { return Span::new(self.file.shown.clone(), place.line, place.column) };
+        let Some(mut span) = made.lines.locate(place.line) else { return Span::new(self.file.shown.clone(), 1, 0) };
+        let source = line(&made.source, &made.source_lines, span.line);
+        if span.file == self.file.shown && source == line(&self.text, &made.text_lines, place.line) {
             span.column = place.column;
         }
         span
@@ -34,7 +55,7 @@ impl Origin {
     /// Adds the lines around a place: of the file, or of what the template made of it where that is another line.
     pub fn excerpt(&self, error: Diagnostic, place: Place) -> Diagnostic {
         let column = error.span.as_ref().map_or(0, |span| span.column);
-        if self.lines.is_none() || column > 0 {
+        if self.made.is_none() || column > 0 {
             return error.excerpt_of(self.file.text().unwrap_or(""));
         }
         let rendered = Diagnostic::new(Code::Yaml, "").at(Span::new("", place.line, place.column)).excerpt_of(&self.text);
@@ -74,7 +95,7 @@ impl Files {
         self.rendered.lock().unwrap_or_else(PoisonError::into_inner).entry(file.shown.clone()).or_insert_with(|| file.clone());
         let source = file.text()?;
         let steps = pipe(source, default_pipe, file)?;
-        let mut origin = Origin { file: file.clone(), lines: None, text: source.into() };
+        let mut origin = Origin { file: file.clone(), text: source.into(), made: None };
         let nothing = || Node { place: Place { line: 1, column: 1 }, data: yaml::Data::Scalar(Value::Null) };
         if source.trim().is_empty() {
             return Ok(Rendered { node: Arc::new(nothing()), origin });
@@ -84,7 +105,8 @@ impl Files {
                 Step::Jinja => {
                     let rendered = template(&origin.text)?;
                     if *rendered.text != *origin.text {
-                        origin.lines = Some(Arc::new(rendered.lines));
+                        let (source_lines, text_lines) = (starts(source), starts(&rendered.text));
+                        origin.made = Some(Arc::new(Made { lines: rendered.lines, source: source.into(), source_lines, text_lines }));
                         origin.text = rendered.text.into();
                     }
                 }
@@ -136,7 +158,7 @@ impl Files {
 
 /// An error in the rendered text, as one in the file.
 fn relocate(mut error: Diagnostic, origin: &Origin) -> Box<Diagnostic> {
-    if origin.lines.is_none() {
+    if origin.made.is_none() {
         return Box::new(error);
     }
     let place = |span: &Span| Place { line: span.line, column: span.column };
