@@ -141,8 +141,8 @@ pub fn apply(sys: &System, rollback: Rollback, header: &RunHeader, tell: &mut dy
     check(sys, &rollback)?;
     let header = RunHeader { rolls_back: rollback.runs.clone(), ..header.clone() };
     sys.begin(&header)?;
-    for key in rollback.touched.iter().filter(|key| key.kind == Kind::File) {
-        sys.sweep(&key.name)?;
+    for key in &rollback.touched {
+        object::of(key)?.sweep(sys)?;
     }
     let mut entries = Vec::new();
     for turn in &rollback.turns {

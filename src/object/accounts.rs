@@ -19,6 +19,11 @@ pub const GSHADOW: &str = "/etc/gshadow";
 pub const SUBUID: &str = "/etc/subuid";
 pub const SUBGID: &str = "/etc/subgid";
 
+/// Takes away what a killed `Table::save` left beside the files.
+pub fn sweep(sys: &System) -> Result<()> {
+    [PASSWD, SHADOW, GROUP, GSHADOW, SUBUID, SUBGID].into_iter().try_for_each(|path| sys.sweep(&sys.resolve(path)))
+}
+
 /// So many names before a line are remembered to find its place again when its neighbours have gone too.
 const NEIGHBOURS: usize = 32;
 

@@ -59,6 +59,10 @@ impl Object for Crontab {
         }
     }
 
+    fn sweep(&self, sys: &System) -> Result<()> {
+        self.path(sys)?.map_or(Ok(()), |path| sys.sweep(&path))
+    }
+
     fn set(&self, sys: &System, from: &Attrs, to: &Attrs, _progress: &mut Progress) -> Result<Attrs> {
         let path = self.path(sys)?.ok_or_else(|| {
             Diagnostic::new(Code::Failed, "no directory of crontabs is here")

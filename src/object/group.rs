@@ -58,6 +58,10 @@ impl Object for Group {
         ]))
     }
 
+    fn sweep(&self, sys: &System) -> Result<()> {
+        accounts::sweep(sys)
+    }
+
     fn set(&self, sys: &System, from: &Attrs, to: &Attrs, progress: &mut Progress) -> Result<Attrs> {
         let name = self.name.as_str();
         if to.is_empty() {

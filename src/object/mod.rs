@@ -64,6 +64,11 @@ pub trait Object: Send + Sync {
         Ok(())
     }
 
+    /// Takes away what a `set` that was killed left half written beside the thing.
+    fn sweep(&self, _sys: &System) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes sure that `set(_, from)` will be possible later: puts what `from` only names (contents by hash, package files) into
     /// the run's keep. Called, and synced, before the first change of this key in a run. Changes nothing else.
     fn keep(&self, _sys: &System, _from: &Attrs, _to: &Attrs) -> Result<()> {

@@ -215,6 +215,10 @@ impl Object for User {
         Ok(attrs)
     }
 
+    fn sweep(&self, sys: &System) -> Result<()> {
+        accounts::sweep(sys)
+    }
+
     fn set(&self, sys: &System, from: &Attrs, to: &Attrs, progress: &mut Progress) -> Result<Attrs> {
         if to.is_empty() {
             if !from.is_empty() {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::Host;
 use crate::value::{Map, Value};
 
-pub fn collect(host: &Host, grains: &mut Map) {
+pub(super) fn collect(host: &Host, grains: &mut Map) {
     let uname = rustix::system::uname();
     let nodename = uname.nodename().to_string_lossy().into_owned();
     let hosts = host.text("/etc/hosts").unwrap_or_default();

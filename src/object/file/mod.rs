@@ -287,6 +287,10 @@ impl Object for File {
         Ok(())
     }
 
+    fn sweep(&self, sys: &System) -> Result<()> {
+        sys.sweep(&self.path)
+    }
+
     fn set(&self, sys: &System, from: &Attrs, to: &Attrs, _progress: &mut Progress) -> Result<Attrs> {
         // The first change of a key in a run may have been to its mode only.
         if sys.run_id().is_some() {
