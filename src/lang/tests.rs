@@ -247,6 +247,12 @@ fn errors_in_what_a_template_made_name_the_template() {
 }
 
 #[test]
+fn what_is_not_there_has_no_items() {
+    let text = "{% for a, b in pillar.users|items %}\n{{ a }}: test.nop\n{% endfor %}\nx: test.nop\n";
+    assert_eq!(compile(&compiler(&[("a.sls", text)]), &["a"]).unwrap().lows.len(), 1);
+}
+
+#[test]
 fn templates_of_sources_see_context_over_defaults_and_the_pillar() {
     let files = [
         (

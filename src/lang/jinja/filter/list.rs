@@ -48,6 +48,8 @@ pub const TABLE: &[(&str, Filter)] = &[
     ("dictsort", dictsort),
     ("items", |_, v, _| match view(v) {
         View::Dict(dict) => Ok(Series::generator(dict.items().into_iter().map(|(k, v)| Tuple::value(vec![k, v])).collect())),
+        // Jinja2's own rule: what is not there has no pairs, even where undefined values are errors.
+        View::Undefined(_) => Ok(Series::generator(Vec::new())),
         _ => Err(fail("Can only get item pairs from a mapping.")),
     }),
     ("unique", |_, v, a| {

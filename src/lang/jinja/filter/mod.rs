@@ -41,7 +41,7 @@ pub fn by_name(name: &str) -> Result<Filter, Error> {
 }
 
 /// The few filters that have something to say about a value that is not there.
-const TAKES_UNDEFINED: [&str; 3] = ["default", "d", "skip"];
+const TAKES_UNDEFINED: [&str; 4] = ["default", "d", "items", "skip"];
 
 pub fn apply(state: &mut State, name: &str, filter: Filter, value: &Value, args: Args) -> Done {
     if !TAKES_UNDEFINED.contains(&name) {
