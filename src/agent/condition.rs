@@ -6,8 +6,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use super::call;
 use super::probe;
 use super::projection::Projection;
+use super::protocol::{Answer, Call};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::function::args::Args;
 use crate::function::cmd;
@@ -165,10 +167,10 @@ impl Asker<'_, '_> {
     }
 
     /// `fun: file.file_exists`, with `args` and keyword arguments beside it.
-    fn call(&self, call: &Map) -> Result<Option<Truth>> {
-        let Some(fun) = call.get("fun").and_then(Value::as_str) else { return Ok(None) };
-        let first = call.get("args").and_then(Value::as_list).and_then(|l| l.first()).map(Value::to_text);
-        let argument = |name: &str| call.get(name).map(Value::to_text).or_else(|| first.clone()).unwrap_or_default();
+    fn call(&self, mapping: &Map) -> Result<Option<Truth>> {
+        let Some(fun) = mapping.get("fun").and_then(Value::as_str) else { return Ok(None) };
+        let first = mapping.get("args").and_then(Value::as_list).and_then(|l| l.first()).map(Value::to_text);
+        let argument = |name: &str| mapping.get(name).map(Value::to_text).or_else(|| first.clone()).unwrap_or_default();
         let known = match fun {
             "test.true" => Some(Truth::Yes),
             "test.false" => Some(Truth::No),
@@ -182,8 +184,36 @@ impl Asker<'_, '_> {
         if known.is_some() {
             return Ok(known);
         }
-        let summary = format!("a condition calls {fun}, which basalt does not know");
-        Err(Diagnostic::new(Code::Failed, summary).hint("a command says the same (`test -f …`)").into())
+        if !call::names().contains(&fun) {
+            let summary = format!("a condition calls {fun}, which basalt does not know");
+            return Err(Diagnostic::new(Code::Failed, summary).hint("a command says the same (`test -f …`)").into());
+        }
+        if !self.projection.pending().is_empty() {
+            return Ok(Some(Truth::After(self.projection.pending().to_vec())));
+        }
+        // These run what they are given: permitted and listed as other commands are.
+        if fun.starts_with("cmd.") {
+            if !self.permitted {
+                return Ok(Some(Truth::AtApply));
+            }
+            let shown = format!("{fun} {}", argument("cmd"));
+            self.commands.ran.borrow_mut().insert(shown.clone(), (shown, 0));
+        }
+        let own = ["fun", "args", "get_return"];
+        let kwargs = mapping.iter().filter(|(name, _)| !name.as_str().is_some_and(|name| own.contains(&name)));
+        let asked = Call {
+            function: fun.to_owned(),
+            args: mapping.get("args").and_then(Value::as_list).unwrap_or_default().to_vec(),
+            kwargs: kwargs.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        };
+        match call::answer(self.projection.sys, &asked) {
+            Answer::Value(value) => {
+                let part = mapping.get("get_return").and_then(Value::as_str);
+                let value = part.map_or(Some(&value), |path| value.traverse(path, ":"));
+                Ok(Some(value.is_some_and(Value::truthy).into()))
+            }
+            Answer::Error(error) => Err(error.into()),
+        }
     }
 }
 

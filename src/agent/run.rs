@@ -268,7 +268,7 @@ impl<'a> Runner<'a> {
         let begun = Instant::now();
         let mut comments = Vec::new();
         let retry = low.control.retry.as_ref().filter(|_| !low.control.parallel);
-        let mut attempts = 1;
+        let (mut attempts, mut earlier) = (1, Vec::new());
         let mut attempt = loop {
             let described =
                 planned.filter(|turn| attempts == 1 && matches!(turn.decision, Decision::Do(_))).map(|turn| turn.changes.as_slice());
@@ -279,6 +279,7 @@ impl<'a> Runner<'a> {
             let again = retry.filter(|r| attempts < r.attempts && r.until == attempt.fate.failed && attempt.result != Verdict::Skipped);
             let Some(retry) = again.filter(|_| !self.sys.cancelled()) else { break attempt };
             comments.push(format!("Attempt {attempts}: {}", attempt.comment));
+            earlier.append(&mut attempt.changes);
             attempts += 1;
             self.pause(retry.interval, retry.splay);
             decision = self.decide(index, listens)?;
@@ -286,6 +287,12 @@ impl<'a> Runner<'a> {
         if !comments.is_empty() {
             comments.push(attempt.comment);
             attempt.comment = comments.join("\n");
+            earlier.retain(|change| !attempt.changes.iter().any(|c| c.key == change.key));
+            attempt.changes.splice(..0, earlier);
+            if !attempt.changes.is_empty() && attempt.result == Verdict::Ok {
+                attempt.result = Verdict::Changed;
+                attempt.fate.changes = Maybe::Yes;
+            }
         }
         if !listens {
             self.settle_fate(index, attempt.fate);

@@ -259,6 +259,7 @@ fn conditions_answer_from_the_projection_run_or_wait() {
             "f remove",
             vec![],
         ),
+        (r#"a cmd.run {"name": "x", "onlyif": [{"fun": "file.contains", "path": "/etc/here", "text": "two"}]}"#, "a run", vec![]),
         // All of them must hold for the state to stay.
         (r#"a cmd.run {"name": "x", "unless": ["true", "false"]}"#, "a run", vec![]),
         (r#"a cmd.run {"name": "x", "unless": ["true", "ask | me"]}"#, "", vec!["ask | me"]),

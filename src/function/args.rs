@@ -9,7 +9,8 @@ use crate::plan::Low;
 use crate::value::{Map, Value};
 
 /// Arguments that conditions and checks read (`runas`, `cwd` … of `unless` and `onlyif`): known in every state.
-pub const OF_CONDITIONS: [&str; 9] = ["cwd", "root", "env", "umask", "timeout", "runas", "runas_password", "use_vt", "shell"];
+pub const OF_CONDITIONS: [&str; 11] =
+    ["cwd", "root", "env", "prepend_path", "umask", "timeout", "runas", "runas_password", "use_vt", "shell", "success_retcodes"];
 
 /// Accepted in every state and without effect here: there is no Salt to reload or to fire events.
 const ACCEPTED: [&str; 7] = ["fire_event", "reload_modules", "reload_grains", "reload_pillar", "saltenv", "__env__", "name"];
