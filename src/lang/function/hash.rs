@@ -19,10 +19,10 @@ pub const TABLE: &[(&str, Function)] = &[
             other => Err(error(format!("Hash func '{other}' is not supported."))),
         }
     }),
-    ("hashutil.md5_digest", |_, c| of(c, |b| md5(b))),
-    ("hashutil.sha256_digest", |_, c| of(c, |b| sha256(b))),
-    ("hashutil.sha512_digest", |_, c| of(c, |b| sha512(b))),
-    ("hashutil.base64_b64encode", |_, c| of(c, |b| base64_encode(b))),
+    ("hashutil.md5_digest", |_, c| of(c, md5)),
+    ("hashutil.sha256_digest", |_, c| of(c, sha256)),
+    ("hashutil.sha512_digest", |_, c| of(c, sha512)),
+    ("hashutil.base64_b64encode", |_, c| of(c, base64_encode)),
     ("hashutil.base64_encodestring", |_, c| {
         of(c, |b| {
             // A line break after every 76 characters, as in a message's body.
@@ -109,7 +109,7 @@ pub fn base64_encode(bytes: &[u8]) -> String {
 
 pub fn base64_decode(text: &str) -> Option<Vec<u8>> {
     let clean: Vec<u8> = text.bytes().filter(|b| ALPHABET.contains(b) || *b == b'=').collect();
-    if clean.len() % 4 != 0 {
+    if !clean.len().is_multiple_of(4) {
         return None;
     }
     let mut out = Vec::new();

@@ -217,7 +217,7 @@ impl Rewriter<'_> {
             }
             "include" => self.include(p, at)?,
             "import" => self.import(p, at, None)?,
-            "from" => self.from_import(p, at)?,
+            "from" => self.import_names(p, at)?,
             "import_yaml" => self.import(p, at, Some("yaml"))?,
             "import_json" => self.import(p, at, Some("json"))?,
             "import_text" => self.import(p, at, Some("text"))?,

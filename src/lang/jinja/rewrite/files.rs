@@ -75,7 +75,7 @@ impl Rewriter<'_> {
         Ok(())
     }
 
-    pub(super) fn from_import(&mut self, p: &mut Parser, at: usize) -> Done {
+    pub(super) fn import_names(&mut self, p: &mut Parser, at: usize) -> Done {
         let node = p.expression()?;
         p.expect_name("import")?;
         let mut names: Vec<(String, String, usize)> = Vec::new();
