@@ -72,7 +72,9 @@ fn every_tree_compiles_as_salt_compiles_it() {
         match compiler.chunks(&host, &what) {
             Ok(chunks) => {
                 let low = told(Value::List(chunks.into_iter().map(|c| Value::Map(c.map)).collect()));
-                if low.to_string() != want["low"].to_string() {
+                // As text: the order of keys counts.
+                let (low, wanted) = (low.to_string(), want["low"].to_string());
+                if low != wanted {
                     wrong.push(format!("{name}\n  want {}\n  got  {low}", want["low"]));
                 }
             }
@@ -81,7 +83,8 @@ fn every_tree_compiles_as_salt_compiles_it() {
         }
         if let (Some(want), Ok(got)) = (want.get("pillar"), compiler.pillar_data(&host)) {
             let got = told(Value::Map(got));
-            if got.to_string() != want.to_string() {
+            let (got, want) = (got.to_string(), want.to_string());
+            if got != want {
                 wrong.push(format!("{name}: pillar\n  want {want}\n  got  {got}"));
             }
         }

@@ -10,7 +10,7 @@ use super::context::Context;
 use super::print::{Color, Paint, Printer, clean};
 use super::{ConnectArgs, Ended, FormArgs, RepositoryArgs, TargetArgs, summary_code};
 use crate::agent::protocol::{Answer, Body, Call};
-use crate::diagnostic::{Code, Diagnostic};
+use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::event::{Event, Summary};
 use crate::engine::plan::on_all;
 use crate::engine::session::Session;
@@ -125,7 +125,7 @@ pub async fn call(args: CallArgs, color: Color) -> Ended {
 }
 
 /// Salt's command line: arguments are YAML, `name=value` is a named one.
-fn parse_call(function: &str, arguments: &[String]) -> Result<Call, Diagnostic> {
+fn parse_call(function: &str, arguments: &[String]) -> Result<Call> {
     let mut call = Call { function: function.to_owned(), args: Vec::new(), kwargs: Map::new() };
     let read = |text: &str| crate::yaml::load(text, "the command line").unwrap_or_else(|_| Value::str(text));
     for argument in arguments {
@@ -137,9 +137,8 @@ fn parse_call(function: &str, arguments: &[String]) -> Result<Call, Diagnostic> 
         }
     }
     if function.split('.').filter(|part| !part.is_empty()).count() < 2 {
-        return Err(
-            Diagnostic::new(Code::Usage, format!("{function:?} is no execution function")).hint("name it MODULE.FUN, as in `pkg.version`")
-        );
+        let fault = Diagnostic::new(Code::Usage, format!("{function:?} is no execution function"));
+        return Err(fault.hint("name it MODULE.FUN, as in `pkg.version`").into());
     }
     Ok(call)
 }

@@ -191,8 +191,11 @@ fn pkg(low: &Low, goal: Goal) -> Result<Box<dyn Function>> {
     }))
 }
 
+/// A package and the version that is wanted of it.
+type Named = (String, Option<String>);
+
 /// A list of names and of mappings `name: version`.
-fn names(args: &Args, argument: &str) -> Result<Option<Vec<(String, Option<String>)>>> {
+fn names(args: &Args, argument: &str) -> Result<Option<Vec<Named>>> {
     let wrong = || args.error(format!("argument {argument} is to be a list of packages"));
     let one = |name: &Value, version: &Value| {
         let version = if version.is_null() { None } else { Some(version.to_text().replace(' ', "")).filter(|v| !v.is_empty()) };
@@ -288,7 +291,7 @@ impl Function for Pkg {
             Goal::Held(others) | Goal::Unheld(others) => {
                 let hold = matches!(self.goal, Goal::Held(_));
                 let named = |name: &str| self.packages.iter().any(|(n, _)| n == name);
-                for (name, _) in self.packages.iter().filter(|(name, _)| hold && version_of(&all, name).is_none()) {
+                if let Some((name, _)) = self.packages.iter().find(|(name, _)| hold && version_of(&all, name).is_none()) {
                     return Err(Diagnostic::new(Code::Failed, format!("Package {name} is not installed, it cannot be held")).into());
                 }
                 for (name, value) in &all {

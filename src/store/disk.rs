@@ -65,7 +65,7 @@ impl Store for DiskStore {
         let temporary = path.with_file_name(format!(".new-{}", std::process::id()));
         let write = || -> std::io::Result<()> {
             let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-            write!(file, "{}\n", version + 1)?;
+            writeln!(file, "{}", version + 1)?;
             file.write_all(value)?;
             file.sync_data()?;
             fs::rename(&temporary, &path)

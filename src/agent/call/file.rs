@@ -37,7 +37,7 @@ pub(super) const FUNCTIONS: &[(&str, Body)] = &[
         };
         Ok(a.names().into_iter().fold(String::new(), join).into())
     }),
-    ("file.lstat", |sys, a| Ok(stats(sys, &a.text(0, "path")?, false)?)),
+    ("file.lstat", |sys, a| stats(sys, &a.text(0, "path")?, false)),
     ("file.path_exists_glob", |sys, a| {
         let pattern = a.text(0, "path")?;
         let (dir, name) = pattern.rsplit_once('/').unwrap_or(("/", &pattern));
@@ -56,7 +56,7 @@ pub(super) const FUNCTIONS: &[(&str, Body)] = &[
         sys.readlink(&path)?.map(Value::from).ok_or_else(|| a.error(format!("needs a link, and {path} is none")))
     }),
     ("file.search", search),
-    ("file.stats", |sys, a| Ok(stats(sys, &a.text(0, "path")?, true)?)),
+    ("file.stats", |sys, a| stats(sys, &a.text(0, "path")?, true)),
 ];
 
 /// What a path leads to.

@@ -56,7 +56,7 @@ fn cpu(host: &Host, grains: &mut Map) {
     let info = host.text("/proc/cpuinfo").unwrap_or_default();
     let fields = || info.lines().filter_map(|l| l.split_once(':')).map(|(name, value)| (name.trim(), value.trim()));
     let count = fields().filter(|(name, _)| *name == "processor").count();
-    let last = |names: &[&str]| fields().filter(|(name, _)| names.contains(name)).map(|(_, value)| value).last();
+    let last = |names: &[&str]| fields().filter(|(name, _)| names.contains(name)).map(|(_, value)| value).next_back();
     grains.insert("num_cpus", Value::Int(count as i64));
     grains.insert("cpu_model", last(&["model name", "Processor", "cpu", "vendor_id"]).unwrap_or("Unknown"));
     let flags = last(&["flags", "Features"]).unwrap_or_default();

@@ -14,6 +14,7 @@ mod tests;
 pub mod version;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -238,14 +239,14 @@ impl Object for Packages {
         for (name, version) in simulation.installs {
             let now = there(from.get(&name)).filter(|t| t.installed);
             let value = text(&version, State::Installed, now.is_none_or(|t| t.auto), now.is_some_and(|t| t.hold));
-            if !out.contains_key(&name) && from.get(&name).and_then(Value::as_str) != Some(&value) {
-                out.insert(name, value.into());
+            if from.get(&name).and_then(Value::as_str) != Some(&value) {
+                out.entry(name).or_insert_with(|| value.into());
             }
         }
         for name in simulation.removes {
-            if !out.contains_key(&name) {
-                let remains = if purges { Value::Null } else { remains(sys, &status, &name)? };
-                out.insert(name, remains);
+            if let Entry::Vacant(place) = out.entry(name) {
+                let remains = if purges { Value::Null } else { remains(sys, &status, place.key())? };
+                place.insert(remains);
             }
         }
         if differences(from, &out).is_empty() {
