@@ -348,7 +348,7 @@ pub struct RunHeader {
     pub id: String,
     /// `user@controller`.
     pub who: String,
-    /// Seconds since the epoch, by the controller's clock.
+    /// Milliseconds since the epoch, by the controller's clock: runs of the same second have an order, also between hosts.
     pub started: u64,
     pub tree: String,
     pub commit: String,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::context::{Context, machine, now};
+use super::context::{Context, machine, now, now_ms};
 use super::print::{Color, Printer};
 use super::{ConnectArgs, Ended, RepositoryArgs, ScopeArgs, TargetArgs, WaveArgs, summary_code};
 use crate::diagnostic::{Code, Diagnostic};
@@ -131,11 +131,11 @@ async fn finish(context: &Context, planned: Vec<Planned>, planned_summary: Summa
     }
     let results = apply(&context.work, planned, &options, &mut summary).await;
     if busy {
-        history.end(now(), &results);
+        history.end(now_ms(), &results);
         context.remember(&history);
         if let (true, Some(back)) = (summary.reverted, options.rollback) {
             let mut record = RunHistory::new(back, context.source.clone());
-            record.end(now(), &results);
+            record.end(now_ms(), &results);
             context.remember(&record);
         }
     } else {

@@ -190,9 +190,9 @@ impl Context {
     }
 
     pub fn run_header(&self, rolls_back: Vec<String>) -> RunHeader {
-        let started = now();
+        let started = now_ms();
         RunHeader {
-            id: run_id(started, random()),
+            id: run_id(started / 1000, random()),
             who: who(),
             started,
             tree: self.source.tree.clone(),
@@ -372,6 +372,11 @@ fn folder(variable: &str, default: &str) -> PathBuf {
     let base = std::env::var_os(variable).map(PathBuf::from).filter(|p| p.is_absolute());
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/".into())).join(default);
     base.unwrap_or_else(home).join("basalt")
+}
+
+/// Milliseconds since the epoch.
+pub fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Seconds since the epoch.

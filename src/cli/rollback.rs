@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::context::{Context, confirmed, now};
+use super::context::{Context, confirmed, now_ms};
 use super::print::{Color, Printer, count};
 use super::{ConnectArgs, Ended, RepositoryArgs, TargetArgs, summary_code};
 use crate::diagnostic::Code;
@@ -97,7 +97,7 @@ pub async fn run(args: RollbackArgs, color: Color) -> Ended {
             context.work.sink.event(Event::RolledBack { host: &result.host, run: &run, by: &header.id, changes });
         }
     }
-    history.end(now(), &results);
+    history.end(now_ms(), &results);
     context.remember(&history);
     printer.run_summary(&done);
     Ok(summary_code(&done))

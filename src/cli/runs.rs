@@ -37,8 +37,7 @@ pub fn run(args: RunsArgs, color: Color) -> Ended {
     let printer = Printer::new(args.json, color);
     let store = store_of(&args.repository)?;
     let mut runs = store.list("runs/")?.iter().map(|key| read(store.as_ref(), key)).collect::<Result<Vec<_>>>()?;
-    // Runs of the same second are told apart by when they ended.
-    runs.sort_by_key(|run| std::cmp::Reverse((run.header.started, run.ended)));
+    runs.sort_by_key(|run| std::cmp::Reverse(run.header.started));
     if runs.is_empty() {
         printer.say("No runs yet.");
     }
@@ -54,7 +53,7 @@ pub fn run(args: RunsArgs, color: Color) -> Ended {
         printer.say(&format!(
             "{}  {}  {:<11}  {}  {}{}  {}",
             run.header.id,
-            time_text(run.header.started),
+            time_text(run.header.started / 1000),
             printer.paint(paint, outcome),
             count(run.hosts.len(), "host"),
             commit,
@@ -84,10 +83,10 @@ pub fn show(args: ShowRunArgs, color: Color) -> Ended {
     let mut lines = vec![
         format!("Run        {}", run.header.id),
         format!("By         {}", clean(&run.header.who)),
-        format!("Started    {}", time_text(run.header.started)),
+        format!("Started    {}", time_text(run.header.started / 1000)),
         match run.ended {
             0 => "Ended      never: it was cut off, or is under way".to_owned(),
-            t => format!("Ended      {} ({} s)", time_text(t), t.saturating_sub(run.header.started)),
+            t => format!("Ended      {} ({:.1} s)", time_text(t / 1000), t.saturating_sub(run.header.started) as f64 / 1000.0),
         },
         format!("From       {} at {}{}", clean(&run.source.repository), commit(&run), if run.source.dirty { " (dirty)" } else { "" }),
         format!("Tree       {}", run.source.tree),

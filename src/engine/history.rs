@@ -14,7 +14,7 @@ use crate::plan::Tally;
 pub struct RunHistory {
     pub header: RunHeader,
     pub source: Source,
-    /// Seconds since the epoch; 0 while it is under way, and for ever when the controller died in the middle.
+    /// Milliseconds since the epoch; 0 while it is under way, and for ever when the controller died in the middle.
     pub ended: u64,
     pub hosts: BTreeMap<String, HostHistory>,
 }

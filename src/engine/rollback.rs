@@ -37,13 +37,10 @@ pub fn choose(journals: &[(Session, Vec<RunRecord>)], asked: Option<&str>) -> Re
                 None => fault.hint("`basalt runs` lists the runs").into(),
             })
         }
-        // Each journal is newest first; runs of the same second are told apart by that order.
-        None => journals
-            .iter()
-            .flat_map(|(_, runs)| runs.iter().enumerate())
-            .filter(|(_, r)| r.rolled_back_by.is_none() && r.header.rolls_back.is_empty())
-            .max_by_key(|(place, r)| (r.header.started, std::cmp::Reverse(*place)))
-            .map(|(_, r)| r.header.id.clone())
+        None => all()
+            .filter(|r| r.rolled_back_by.is_none() && r.header.rolls_back.is_empty())
+            .max_by_key(|r| r.header.started)
+            .map(|r| r.header.id.clone())
             .ok_or_else(|| Diagnostic::new(Code::Usage, "there is no run to take back").into()),
     }
 }
