@@ -399,6 +399,63 @@ fn an_interrupt_stops_at_the_next_state() {
     assert_eq!(lab["h1"].read("/etc/first"), None);
 }
 
+/// Files before and after a state that takes long, for what happens in the middle of a run.
+fn long(lab: &Lab, seconds: u32) {
+    lab.write("states/top.sls", "base:\n  '*': [long]\n");
+    lab.write(
+        "states/long.sls",
+        &format!(
+            "/etc/first:\n  file.managed:\n    - contents: first\n/etc/hosts:\n  file.append:\n    - text: 192.0.2.9 added\n\
+             sleep {seconds}:\n  cmd.run: []\n/etc/last:\n  file.managed:\n    - contents: last\n"
+        ),
+    );
+    lab.commit("long");
+}
+
+/// The power goes in the middle of a run: what the journal says was synced before it was done, so the way back is there after the boot.
+#[test]
+fn a_power_cut_in_the_middle_is_taken_back() {
+    if !lab::required() {
+        return;
+    }
+    let lab = Lab::start(vec![lab::Spec::light("h1").disk("64m")]);
+    let host = &lab["h1"];
+    host.sh("sync").ok();
+    let before = host.fingerprint_root();
+    long(&lab, 30);
+    let running = lab.spawn_basalt(["apply", "--yes"]);
+    wait_for(|| host.sh("pgrep -x sleep").code == Some(0));
+    host.power_cut();
+    drop(running);
+    host.boot();
+    forget_connections(&lab);
+    lab.basalt(["plan"]).ok().says("was broken off");
+    lab.basalt(["rollback", "--yes"]).ok();
+    before.assert_same(&host.fingerprint_root());
+    lab.basalt(["plan", "--detailed-exitcode"]).code(2).says("/etc/first");
+}
+
+/// The network goes in the middle of a run: the controller gives the host up after its silence; the journal is true and the way back is there.
+#[test]
+fn a_connection_cut_in_the_middle_is_survived() {
+    if !lab::required() {
+        return;
+    }
+    let lab = Lab::light(2);
+    let host = &lab["h1"];
+    let before = host.fingerprint_root();
+    long(&lab, 3);
+    let running = lab.spawn_basalt(["apply", "--yes"]);
+    wait_for(|| host.sh("pgrep -x sleep").code == Some(0));
+    host.link_down();
+    let applied = running.wait().code(4);
+    assert!(applied.stdout.contains("h2  ok="), "the other host was held up: {applied}");
+    host.link_up();
+    forget_connections(&lab);
+    lab.basalt(["rollback", "--yes"]).ok();
+    before.assert_same(&host.fingerprint_root());
+}
+
 /// Hosts that cannot be worked on: each says why, none holds the others up, nothing is half done.
 #[test]
 fn hosts_that_cannot_be_worked_on_say_why_and_hold_nobody_up() {
