@@ -63,7 +63,7 @@ impl Hosts {
             let _ = match &self.ssh {
                 Ok(ssh) => write!(
                     text,
-                    "{name}:\n  host: 127.0.0.1\n  port: {}\n  user: {}\n  priv: {folder}/key\n  root: {}\n  ssh_options:\n    - UserKnownHostsFile={folder}/known_hosts\n    - IdentitiesOnly=yes\n    - IdentityAgent=none\n",
+                    "{name}:\n  host: 127.0.0.1\n  port: {}\n  user: {}\n  priv: {folder}/key\n  root: {}\n  ssh_options:\n    - UserKnownHostsFile={folder}/known_hosts\n    - IdentitiesOnly=yes\n    - IdentityAgent=none\n    - ControlPersist=2\n",
                     ssh.ports.get(index).copied().unwrap_or_default(),
                     ssh.user,
                     root.display(),

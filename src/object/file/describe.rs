@@ -21,15 +21,15 @@ pub fn describe(sys: &System, path: &str, from: &Attrs, to: &Attrs) -> String {
             _ => "removed\n".into(),
         };
     }
-    // A new file shows what it will be; one that is there what differs.
-    for name in ["kind", "target", "mode", "user", "group"] {
-        let (before, after) = (from.get(name), to.get(name));
-        match (before, after) {
-            (_, None) => {}
-            (Some(before), Some(after)) if before == after => {}
-            (None, Some(after)) if name != "kind" || after.as_str() != Some("file") => out.push_str(&format!("{name}: {after}\n")),
-            (None, Some(_)) => {}
-            (Some(before), Some(after)) => out.push_str(&format!("{name}: {before} → {after}\n")),
+    if from.is_empty() {
+        out.push_str(&new(to));
+    } else {
+        for name in ["kind", "target", "mode", "user", "group"] {
+            match (from.get(name), to.get(name)) {
+                (Some(before), Some(after)) if before != after => out.push_str(&format!("{name}: {before} → {after}\n")),
+                (None, Some(after)) => out.push_str(&format!("{name}: {after}\n")),
+                _ => {}
+            }
         }
     }
     if to.get("xattrs").is_some_and(|wanted| from.get("xattrs") != Some(wanted)) {
@@ -43,6 +43,22 @@ pub fn describe(sys: &System, path: &str, from: &Attrs, to: &Attrs) -> String {
         out.push_str("time of the last change: as it was\n");
     }
     out
+}
+
+/// What a new thing will be, in a line: `directory, mode 0755, owner alice:ops`.
+fn new(to: &Attrs) -> String {
+    let text = |name: &str| to.get(name).and_then(Value::as_str);
+    let mut line = text("kind").unwrap_or("file").to_owned();
+    if let Some(target) = text("target") {
+        line.push_str(&format!(" to {target}"));
+    }
+    if let Some(mode) = text("mode") {
+        line.push_str(&format!(", mode {mode}"));
+    }
+    if text("user").is_some() || text("group").is_some() {
+        line.push_str(&format!(", owner {}:{}", text("user").unwrap_or_default(), text("group").unwrap_or_default()));
+    }
+    line + "\n"
 }
 
 fn content(sys: &System, path: &str, from: &Attrs, to: &Attrs) -> String {
