@@ -13,7 +13,7 @@ use serde_json::json;
 use super::progress::Progress;
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::engine::event::{Event, Sink, Source, Summary};
-use crate::plan::{Action, Change, HostPlan, Outcome, Step, Tally, Verdict};
+use crate::plan::{Action, Change, HostPlan, Kind, Outcome, Step, Tally, Verdict};
 
 /// The version of the JSON lines; stands in `plan_started`. Grows when a field changes its meaning or goes.
 pub const JSON_VERSION: u32 = 1;
@@ -270,11 +270,18 @@ impl Printer {
     fn change_text(&self, change: &Change, step: &Step) -> String {
         let mut text = String::new();
         // The step's own object is already named in its line.
+        let mut diff = change.diff.as_str();
         if step.changes.len() > 1 && change.key.name != step.name {
             let (sign, paint) = sign(change.action, false);
-            let _ = writeln!(text, "      {} {}", self.paint(paint, sign), clean(&change.key.to_string()));
+            let name = if change.key.kind == Kind::File { change.key.name.clone() } else { change.key.to_string() };
+            let mut line = format!("{} {}", self.paint(paint, sign), clean(&name));
+            if diff.lines().count() == 1 {
+                let _ = write!(line, "  {}", clean(diff.trim_end()));
+                diff = "";
+            }
+            let _ = writeln!(text, "      {line}");
         }
-        for line in change.diff.lines() {
+        for line in diff.lines() {
             let paint = match line.as_bytes() {
                 [b'+', ..] => Some(Paint::Green),
                 [b'-', ..] => Some(Paint::Red),
