@@ -1,0 +1,173 @@
+//! The documents are true where that can be held cheaply: they name every command, setting, variable, exit code and error class, their links lead
+//! somewhere, and their YAML is YAML that basalt takes.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use basalt::engine::settings::{SALT_OPTIONS, Settings};
+use basalt::fleet::Roster;
+use basalt::value::Map;
+
+const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(Path::new(PACKAGE).join(name)).unwrap()
+}
+
+fn documents() -> Vec<PathBuf> {
+    let in_folder = |folder: &str| std::fs::read_dir(Path::new(PACKAGE).join(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let mut all: Vec<PathBuf> = in_folder("").chain(in_folder("docs")).filter(|p| p.extension().is_some_and(|e| e == "md")).collect();
+    all.sort();
+    assert!(all.len() > 6, "{all:?}");
+    all
+}
+
+/// The code blocks of a language: the number of their first line, and their text.
+fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
+    let (mut found, mut open) = (Vec::new(), None);
+    for (number, line) in text.lines().enumerate() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(name)) => open = Some((name == language, number + 2, String::new())),
+            (Some(_), Some(_)) => {
+                if let Some((true, start, block)) = open.take() {
+                    found.push((start, block));
+                }
+            }
+            (Some((_, _, block)), None) => *block += &format!("{line}\n"),
+            (None, None) => {}
+        }
+    }
+    found
+}
+
+/// GitHub's name for a heading.
+fn anchor(heading: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
+    heading.trim().to_lowercase().replace(' ', "-").chars().filter(|c| plain(*c)).collect()
+}
+
+fn anchors(text: &str) -> BTreeSet<String> {
+    text.lines().filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#'))).collect()
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let mut broken = Vec::new();
+    for document in documents() {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+            if link.contains("://") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { document.clone() } else { document.parent().unwrap().join(file) };
+            let there = target.exists() && (heading.is_empty() || anchors(&std::fs::read_to_string(&target).unwrap()).contains(heading));
+            if !there {
+                broken.push(format!("{}: {link}", document.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+/// Every name stands in the guide, between backticks.
+fn stand_in_the_guide<'a>(what: &str, names: impl IntoIterator<Item = &'a str>) {
+    let guide = read("docs/guide.md");
+    let missing: Vec<&str> = names.into_iter().filter(|name| !guide.contains(&format!("`{name}`"))).collect();
+    assert!(missing.is_empty(), "docs/guide.md lacks {what}: {}", missing.join(", "));
+}
+
+#[test]
+fn the_guide_names_every_command() {
+    let help = Command::new(env!("CARGO_BIN_EXE_basalt")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let list = help.split_once("Commands:\n").unwrap().1.split_once("\n\n").unwrap().0;
+    let commands: Vec<&str> =
+        list.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).filter(|c| !c.is_empty()).collect();
+    assert!(commands.len() > 10 && commands.contains(&"plan"), "{commands:?}");
+    stand_in_the_guide("commands", commands);
+}
+
+#[test]
+fn the_guide_names_every_setting_and_variable() {
+    // The table of the settings is what the parser knows: each of its keys is taken, and what it offers for others stands in it.
+    let guide = read("docs/guide.md");
+    let section = guide.split_once("\n## Settings\n").unwrap().1.split("\n## ").next().unwrap();
+    let settings = read("src/engine/settings.rs");
+    let keys = settings.split_once("const KEYS").unwrap().1.split_once("];").unwrap().0;
+    let keys: Vec<&str> = keys.split('"').skip(1).step_by(2).collect();
+    assert!(keys.contains(&"plan_commands"), "{keys:?}");
+    for key in keys.into_iter().chain(SALT_OPTIONS) {
+        assert!(section.contains(&format!("`{key}`")), "the settings of docs/guide.md lack {key}");
+    }
+    // Variables that users set, as the sources read them.
+    let context = read("src/cli/context.rs") + &read("src/cli/mod.rs");
+    let is_name = |c: char| c.is_ascii_uppercase() || c == '_';
+    let variables: BTreeSet<&str> =
+        context.match_indices("\"BASALT_").map(|(at, _)| context[at + 1..].split(|c| !is_name(c)).next().unwrap_or_default()).collect();
+    assert!(variables.len() > 4, "{variables:?}");
+    stand_in_the_guide("variables", variables);
+}
+
+#[test]
+fn the_guide_names_every_class_of_errors() {
+    let source = read("src/diagnostic.rs");
+    let list = source.split_once("pub enum Code {").unwrap().1.split_once("\n}").unwrap().0;
+    let codes = list.lines().filter_map(|line| line.trim().strip_suffix(',')).filter(|name| name.chars().all(char::is_alphanumeric));
+    let kebab = |name: &str| {
+        let upper =
+            |(i, c): (usize, char)| if c.is_uppercase() && i > 0 { format!("-{}", c.to_lowercase()) } else { c.to_lowercase().to_string() };
+        name.chars().enumerate().map(upper).collect::<String>()
+    };
+    let codes: Vec<String> = codes.map(kebab).collect();
+    assert!(codes.contains(&"host-key".to_owned()) && codes.len() > 10, "{codes:?}");
+    stand_in_the_guide("classes of errors", codes.iter().map(String::as_str));
+}
+
+#[test]
+fn the_yaml_of_the_documents_is_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let grains = folder.path().join("grains.json");
+    std::fs::write(&grains, r#"{"id": "web1", "os": "Debian"}"#).unwrap();
+    let mut seen = (0, 0, 0);
+    for document in documents() {
+        let text = std::fs::read_to_string(&document).unwrap();
+        for (line, block) in blocks(&text, "yaml") {
+            let at = format!("{}:{line}", document.display());
+            match block.lines().next() {
+                Some("# basalt.yaml") => {
+                    Settings::parse(&block, &at).unwrap_or_else(|e| panic!("{e}"));
+                    seen.0 += 1;
+                }
+                // Salt's inline Jinja apart, every host of a roster has an address.
+                _ if block.contains("\n  host: ") => {
+                    let roster = Roster::parse(&block, &at, &Map::new()).unwrap_or_else(|e| panic!("{e}"));
+                    assert!(roster.warnings.is_empty() && !roster.hosts.is_empty(), "{at}: {:?}", roster.warnings);
+                    seen.1 += 1;
+                }
+                Some("# states/top.sls") => {
+                    let root = folder.path().join(format!("top{line}"));
+                    std::fs::create_dir(&root).unwrap();
+                    std::fs::write(root.join("top.sls"), &block).unwrap();
+                    low(&root, "top", &grains, &at, &[]);
+                }
+                _ => {
+                    let root = folder.path().join(format!("sls{line}"));
+                    std::fs::create_dir_all(&root).unwrap();
+                    std::fs::write(root.join("it.sls"), &block).unwrap();
+                    low(&root, "low", &grains, &at, &["it"]);
+                    seen.2 += 1;
+                }
+            }
+        }
+    }
+    assert!(seen.0 > 0 && seen.1 > 1 && seen.2 > 1, "settings, rosters, SLS: {seen:?}");
+}
+
+fn low(root: &Path, what: &str, grains: &Path, at: &str, sls: &[&str]) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_basalt"));
+    command.args(["show", what, "--json", "--grains"]).arg(grains).arg("--file-root").arg(root).args(sls);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{at}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+}
