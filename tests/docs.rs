@@ -140,7 +140,7 @@ fn the_yaml_of_the_documents_is_taken() {
                     Settings::parse(&block, &at).unwrap_or_else(|e| panic!("{e}"));
                     seen.0 += 1;
                 }
-                // Salt's inline Jinja apart, every host of a roster has an address.
+                // A roster: what it says is taken without a warning.
                 _ if block.contains("\n  host: ") => {
                     let roster = Roster::parse(&block, &at, &Map::new()).unwrap_or_else(|e| panic!("{e}"));
                     assert!(roster.warnings.is_empty() && !roster.hosts.is_empty(), "{at}: {:?}", roster.warnings);
