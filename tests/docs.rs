@@ -91,7 +91,7 @@ fn the_guide_names_every_command() {
 
 #[test]
 fn the_guide_names_every_setting_and_variable() {
-    // The table of the settings is what the parser knows: each of its keys is taken, and what it offers for others stands in it.
+    // The keys as the parser has them.
     let guide = read("docs/guide.md");
     let section = guide.split_once("\n## Settings\n").unwrap().1.split("\n## ").next().unwrap();
     let settings = read("src/engine/settings.rs");
@@ -150,13 +150,14 @@ fn the_yaml_of_the_documents_is_taken() {
                     let root = folder.path().join(format!("top{line}"));
                     std::fs::create_dir(&root).unwrap();
                     std::fs::write(root.join("top.sls"), &block).unwrap();
-                    low(&root, "top", &grains, &at, &[]);
+                    show(&root, "top", &grains, &at, &[]);
                 }
                 _ => {
                     let root = folder.path().join(format!("sls{line}"));
                     std::fs::create_dir_all(&root).unwrap();
                     std::fs::write(root.join("it.sls"), &block).unwrap();
-                    low(&root, "low", &grains, &at, &["it"]);
+                    let answer = show(&root, "low", &grains, &at, &["it"]);
+                    answer["low"].as_array().unwrap().iter().for_each(|low| known(low, &at));
                     seen.2 += 1;
                 }
             }
@@ -165,9 +166,22 @@ fn the_yaml_of_the_documents_is_taken() {
     assert!(seen.0 > 0 && seen.1 > 1 && seen.2 > 1, "settings, rosters, SLS: {seen:?}");
 }
 
-fn low(root: &Path, what: &str, grains: &Path, at: &str, sls: &[&str]) {
+/// What `basalt show` says of these states.
+fn show(root: &Path, what: &str, grains: &Path, at: &str, sls: &[&str]) -> serde_json::Value {
     let mut command = Command::new(env!("CARGO_BIN_EXE_basalt"));
     command.args(["show", what, "--json", "--grains"]).arg(grains).arg("--file-root").arg(root).args(sls);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{at}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The function of a low chunk and its arguments exist.
+fn known(low: &serde_json::Value, at: &str) {
+    let of_all = ["state", "fun", "name", "order", "require", "watch", "onchanges", "unless", "onlyif", "creates"];
+    let function = format!("{}.{}", low["state"].as_str().unwrap(), low["fun"].as_str().unwrap());
+    let entry = basalt::function::find(&function).unwrap_or_else(|| panic!("{at}: there is no {function}"));
+    for argument in low.as_object().unwrap().keys().filter(|key| !key.starts_with("__")) {
+        let there = entry.args.iter().any(|a| a.name == argument) || of_all.contains(&argument.as_str());
+        assert!(there, "{at}: {function} has no argument {argument}");
+    }
 }
