@@ -29,6 +29,10 @@ const SOURCES: &[&str] = &[
     "src/value.rs",
 ];
 
+/// What makes the agent of a release small beyond its profile. A panic aborts there, so nothing reads tables for unwinding; and at a
+/// fixed address nothing needs the table of what to relocate.
+const SMALL: &str = "-C force-unwind-tables=no -C relocation-model=static";
+
 fn main() {
     println!("cargo::rerun-if-env-changed=BASALT_SKIP_AGENT");
     let out = PathBuf::from(set("OUT_DIR"));
@@ -73,7 +77,8 @@ fn build(out: &Path) -> PathBuf {
         }
     }
     // With an explicit target the flags go to the agent alone and spare proc-macros and build scripts, which cannot be static.
-    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    let static_linking = "-C target-feature=+crt-static";
+    cargo.env("RUSTFLAGS", if profile == "agent" { format!("{static_linking} {SMALL}") } else { static_linking.to_owned() });
     cargo.args(["build", "--quiet", "--locked", "--package", "basalt", "--bin", "basalt-agent", "--no-default-features"]);
     cargo.args(["--profile", profile, "--target", &target, "--target-dir"]).arg(&folder);
     let built = cargo.status().expect("start cargo for the agent");

@@ -100,8 +100,7 @@ impl Object for Crontab {
             sys.contents().bytes(&Hash(hash.to_owned())).ok().map(|b| String::from_utf8_lossy(&b).into_owned())
         };
         let (old, new) = (text(from).unwrap_or_default(), text(to).unwrap_or_default());
-        let diff = similar::TextDiff::from_lines(&old, &new);
-        diff.unified_diff().context_radius(3).to_string()
+        super::unified::unified(&old, &new, None)
     }
 }
 

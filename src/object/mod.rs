@@ -12,6 +12,7 @@ pub mod file;
 pub mod group;
 pub mod packages;
 pub mod service;
+mod unified;
 pub mod user;
 
 use crate::diagnostic::{Code, Diagnostic, Result};

@@ -1,8 +1,7 @@
 //! How a change of a file looks to people: a unified diff of its text, one line per other attribute.
 
-use similar::TextDiff;
-
 use super::RESTORING;
+use crate::object::unified::unified;
 use crate::plan::Hash;
 use crate::system::System;
 use crate::value::{Attrs, Value};
@@ -76,16 +75,14 @@ fn content(sys: &System, path: &str, from: &Attrs, to: &Attrs) -> String {
             None => "contents are binary or large\n".into(),
         };
     };
-    unified(path, &before, &after)
+    bounded(&unified(&before, &after, Some((&format!("before{path}"), &format!("after{path}")))))
 }
 
-/// A unified diff with three lines of context, bounded.
-fn unified(path: &str, before: &str, after: &str) -> String {
-    let diff = TextDiff::configure().timeout(std::time::Duration::from_millis(500)).diff_lines(before, after);
-    let text = diff.unified_diff().context_radius(3).header(&format!("before{path}"), &format!("after{path}")).to_string();
+/// The text, or its beginning and how much more there is.
+fn bounded(text: &str) -> String {
     let total = text.lines().count();
     if total <= LINES {
-        return text;
+        return text.to_owned();
     }
     let mut cut: String = text.split_inclusive('\n').take(LINES).collect();
     cut.push_str(&format!("… {} more lines\n", total - LINES));
