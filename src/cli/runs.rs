@@ -36,7 +36,14 @@ pub struct ShowRunArgs {
 pub fn run(args: RunsArgs, color: Color) -> Ended {
     let printer = Printer::new(args.json, color);
     let store = store_of(&args.repository)?;
-    let mut runs = store.list("runs/")?.iter().map(|key| read(store.as_ref(), key)).collect::<Result<Vec<_>>>()?;
+    let mut runs = Vec::new();
+    for key in store.list("runs/")? {
+        match read(store.as_ref(), &key) {
+            Ok(run) => runs.push(run),
+            // The others are still worth telling.
+            Err(fault) => printer.fault(&Diagnostic { severity: crate::diagnostic::Severity::Warning, ..*fault }),
+        }
+    }
     runs.sort_by_key(|run| std::cmp::Reverse(run.header.started));
     if runs.is_empty() {
         printer.say("No runs yet.");
@@ -45,16 +52,16 @@ pub fn run(args: RunsArgs, color: Color) -> Ended {
         printer.json(&run_json(run));
         let outcome = run.outcome();
         let paint = match outcome {
-            "failed" | "unfinished" | "unreachable" => Paint::Red,
+            "failed" | "unfinished" | "stopped" | "unreachable" => Paint::Red,
             "changed" => Paint::Cyan,
             _ => Paint::Green,
         };
         let commit = run.header.commit.get(..8).unwrap_or("no commit");
         printer.say(&format!(
-            "{}  {}  {:<11}  {}  {}{}  {}",
+            "{}  {}  {}  {}  {}{}  {}",
             run.header.id,
             time_text(run.header.started / 1000),
-            printer.paint(paint, outcome),
+            printer.paint(paint, &format!("{outcome:<11}")),
             count(run.hosts.len(), "host"),
             commit,
             if run.source.dirty { "+" } else { "" },
@@ -106,7 +113,7 @@ pub fn show(args: ShowRunArgs, color: Color) -> Ended {
             t.skipped,
             u8::from(result.unreachable)
         ));
-        lines.extend(result.fault.iter().map(|f| format!("    {}", clean(f))));
+        lines.extend(result.fault.iter().chain(&result.stopped).map(|f| format!("    {}", clean(f))));
     }
     printer.say(&lines.join("\n"));
     Ok(0)
