@@ -341,6 +341,17 @@ pub struct Tally {
     pub skipped: usize,
 }
 
+impl Tally {
+    pub fn count(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Ok => self.ok += 1,
+            Verdict::Changed => self.changed += 1,
+            Verdict::Failed => self.failed += 1,
+            Verdict::Skipped => self.skipped += 1,
+        }
+    }
+}
+
 /// Who runs what, when: the first line of a journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunHeader {

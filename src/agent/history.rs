@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::lock::Lock;
 use super::protocol::{RunRecord, RunState};
 use crate::diagnostic::Result;
-use crate::plan::{Key, Outcome, RunHeader, Tally, Verdict};
+use crate::plan::{Key, Outcome, RunHeader, Tally};
 use crate::system::System;
 use crate::system::journal::{Entry, Journal, RunStart};
 
@@ -75,12 +75,7 @@ fn record(start: &RunStart, journal: &Journal) -> RunRecord {
 }
 
 pub fn count(tally: &mut Tally, outcome: &Outcome) {
-    match outcome.result {
-        Verdict::Ok => tally.ok += 1,
-        Verdict::Changed => tally.changed += 1,
-        Verdict::Failed => tally.failed += 1,
-        Verdict::Skipped => tally.skipped += 1,
-    }
+    tally.count(outcome.result);
 }
 
 /// The keys a run changed, or was about to change when it was broken off, by first touch. Before-images are taken of all that a plan

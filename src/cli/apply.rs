@@ -9,7 +9,7 @@ use super::context::{Context, machine, now, now_ms};
 use super::print::{Color, Printer};
 use super::{ConnectArgs, Ended, RepositoryArgs, ScopeArgs, TargetArgs, WaveArgs, summary_code};
 use crate::diagnostic::{Code, Diagnostic};
-use crate::engine::apply::{ApplyOptions, apply, close_all};
+use crate::engine::apply::{ApplyOptions, Results, apply, close_all};
 use crate::engine::event::{Event, Summary};
 use crate::engine::history::RunHistory;
 use crate::engine::plan::{Planned, plan};
@@ -60,7 +60,7 @@ pub async fn run(mut args: ApplyArgs, color: Color) -> Ended {
         None => context.hosts(&args.target).await?,
     };
     let compiler = context.compiler(&args.scope)?;
-    let mut summary = Summary::default();
+    let mut summary = context.summary();
     context.work.sink.event(Event::PlanStarted { source: &context.source, hosts: hosts.len() });
     let planned = plan(&context.work, hosts, compiler, &mut summary).await;
     context.remember_grains(&planned);
@@ -73,10 +73,9 @@ pub async fn run(mut args: ApplyArgs, color: Color) -> Ended {
     if let Some(saved) = &saved {
         let fresh = planned.iter().try_for_each(|p| saved.compare(&p.session.host.id, &machine(&p.session), &p.plan));
         // A saved plan is for all its hosts or for none.
-        let all = if summary.codes.iter().any(|c| *c != Code::Failed) {
-            Err(Diagnostic::new(Code::Unreachable, "not every host of the saved plan could be planned again; nothing was touched").into())
-        } else {
-            fresh
+        let all = match summary.worst_dropped() {
+            Some(code) => Err(Diagnostic::new(code, "not every host of the saved plan could be planned again; nothing was touched").into()),
+            None => fresh,
         };
         if let Err(fault) = all {
             close_all(planned.into_iter().map(|p| p.session).collect()).await;
@@ -95,7 +94,9 @@ pub async fn run(mut args: ApplyArgs, color: Color) -> Ended {
         if !args.json {
             printer.plan_summary(&summary);
         }
-        if !args.yes && !super::context::confirmed(&printer, &format!("Apply to {}?", super::print::count(busy, "host"))).await? {
+        if !args.yes
+            && !super::context::confirmed(&printer, &context.work.stop, &format!("Apply to {}?", super::print::count(busy, "host"))).await?
+        {
             close_all(planned.into_iter().map(|p| p.session).collect()).await;
             printer.say("Nothing was changed.");
             summary.declined = true;
@@ -107,12 +108,7 @@ pub async fn run(mut args: ApplyArgs, color: Color) -> Ended {
 
 async fn finish(context: &Context, planned: Vec<Planned>, planned_summary: Summary, args: &ApplyArgs, busy: bool) -> Ended {
     // What the plan counted becomes what was done; what did not get so far stays failed.
-    let mut summary = Summary {
-        hosts: planned_summary.hosts,
-        unreachable: planned_summary.unreachable,
-        codes: planned_summary.codes.iter().copied().filter(|c| *c != Code::Failed).collect(),
-        ..Summary::default()
-    };
+    let mut summary = planned_summary.dropped_only();
     let run = context.run_header(Vec::new());
     let options = ApplyOptions {
         rollback: args.rollback_on_failure.then(|| context.run_header(vec![run.id.clone()])),
@@ -129,17 +125,18 @@ async fn finish(context: &Context, planned: Vec<Planned>, planned_summary: Summa
     if busy {
         context.remember(&history);
     }
-    let results = apply(&context.work, planned, &options, &mut summary).await;
+    let Results { run: mut results, taken_back } = apply(&context.work, planned, &options, &mut summary).await;
+    results.extend(summary.dropped.iter().cloned());
     if busy {
         history.end(now_ms(), &results);
         context.remember(&history);
-        if let (true, Some(back)) = (summary.reverted, options.rollback) {
+        if let (false, Some(back)) = (taken_back.is_empty(), options.rollback) {
             let mut record = RunHistory::new(back, context.source.clone());
-            record.end(now_ms(), &results);
+            record.end(now_ms(), &taken_back);
             context.remember(&record);
         }
     } else {
-        context.printer.plan_summary(&Summary { unchanged: planned_summary.unchanged, ..summary.clone() });
+        context.printer.plan_summary(&planned_summary);
         if !context.printer.is_json() && summary.codes.is_empty() {
             return Ok(0);
         }

@@ -11,7 +11,7 @@ use super::print::{Color, Paint, Printer, clean};
 use super::{ConnectArgs, Ended, FormArgs, RepositoryArgs, TargetArgs, summary_code};
 use crate::agent::protocol::{Answer, Body, Call};
 use crate::diagnostic::{Code, Diagnostic, Result};
-use crate::engine::event::{Event, Summary};
+use crate::engine::event::Event;
 use crate::engine::plan::on_all;
 use crate::engine::session::Session;
 use crate::value::{Map, Value};
@@ -65,7 +65,7 @@ pub async fn run(args: RunArgs, color: Color) -> Ended {
     let context = Context::open(&args.repository, &args.connect, printer.clone())?;
     let hosts = context.hosts(&TargetArgs { target: args.target, form: args.form }).await?;
     let (command, shell) = if args.shell { (vec![args.command.join(" ")], true) } else { (args.command, false) };
-    let mut summary = Summary { hosts: hosts.len(), ..Summary::default() };
+    let mut summary = context.summary();
     let work = context.work.clone();
     let results = on_all(&context.work, hosts, &mut summary, move |host| {
         let (work, command) = (work.clone(), command.clone());
@@ -99,7 +99,7 @@ pub async fn call(args: CallArgs, color: Color) -> Ended {
     let call = parse_call(&args.function, &args.arguments)?;
     let context = Context::open(&args.repository, &args.connect, printer.clone())?;
     let hosts = context.hosts(&TargetArgs { target: args.target, form: args.form }).await?;
-    let mut summary = Summary { hosts: hosts.len(), ..Summary::default() };
+    let mut summary = context.summary();
     let work = context.work.clone();
     let results = on_all(&context.work, hosts, &mut summary, move |host| {
         let (work, call) = (work.clone(), call.clone());

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use crate::engine::history::run_id;
 use crate::engine::plan::{Planned, Work, grains_of, on_all};
 use crate::engine::repository::{Snapshot, is_url};
 use crate::engine::saved::{SavedPlan, Scope};
-use crate::engine::session::{Session, Stop};
+use crate::engine::session::{Session, Stop, interrupted};
 use crate::engine::settings::Settings;
 use crate::engine::tree::TreeCompiler;
 use crate::fleet::target::{Form, Target};
@@ -43,6 +43,8 @@ pub struct Context {
     pub store: Arc<dyn Store>,
     pub work: Work,
     roster: Roster,
+    /// Hosts of which it could not be told whether they are meant.
+    unasked: Mutex<Summary>,
 }
 
 impl Context {
@@ -71,7 +73,7 @@ impl Context {
             commands: settings.plan_commands.unwrap_or(true),
         };
         let store = store_of(repository)?;
-        Ok(Context { printer, snapshot, source, settings, store, work, roster })
+        Ok(Context { printer, snapshot, source, settings, store, work, roster, unasked: Mutex::default() })
     }
 
     /// The hosts that a target means. Where it speaks of grains or pillar, those are known from the last hour or asked.
@@ -105,10 +107,21 @@ impl Context {
         };
         let ids: Vec<&str> = self.roster.ids().collect();
         match parsed.complaint(hosts.len(), &ids) {
+            // One that was not reached may be the one that is meant.
+            Some(_) if !self.summary().dropped.is_empty() => {
+                self.printer.faults();
+                self.printer.say("None of the other hosts is meant.");
+                Err(End::Code(super::summary_code(&self.summary())))
+            }
             Some(_) if ids.is_empty() => Err(self.nobody(&target.target).into()),
             Some(fault) => Err(fault.into()),
             None => Ok(hosts),
         }
+    }
+
+    /// What a command begins to count with: the hosts that the target could not be compared with.
+    pub fn summary(&self) -> Summary {
+        self.unasked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Hosts by their ids.
@@ -139,7 +152,8 @@ impl Context {
             }
         }
         let work = self.work.clone();
-        let asked = on_all(&self.work, unknown, &mut Summary::default(), move |host| {
+        let mut unasked = Summary::default();
+        let asked = on_all(&self.work, unknown, &mut unasked, move |host| {
             let work = work.clone();
             async move {
                 let deadline = tokio::time::Instant::now() + work.run_timeout;
@@ -150,6 +164,8 @@ impl Context {
             }
         })
         .await;
+        unasked.hosts = unasked.dropped.len();
+        *self.unasked.lock().unwrap_or_else(PoisonError::into_inner) = unasked;
         for (host, grains) in asked {
             self.remember_seen(&host, &grains);
             known.insert(host, grains);
@@ -160,7 +176,8 @@ impl Context {
     fn seen(&self, host: &str) -> Option<Map> {
         let entry = self.store.get(&format!("grains/{host}")).ok()??;
         let seen: Seen = serde_json::from_slice(&entry.value).ok()?;
-        (now().saturating_sub(seen.time) < GRAINS_AGE).then_some(seen.grains)
+        // What was seen in the future was seen before the clock was put right.
+        now().checked_sub(seen.time).is_some_and(|age| age < GRAINS_AGE).then_some(seen.grains)
     }
 
     fn remember_seen(&self, host: &str, grains: &Map) {
@@ -441,7 +458,7 @@ fn stop_on_signals() -> Stop {
 }
 
 /// Asks on the terminal. Without one there is nobody to say yes.
-pub async fn confirmed(printer: &Printer, question: &str) -> Result<bool> {
+pub async fn confirmed(printer: &Printer, stop: &Stop, question: &str) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Err(Diagnostic::new(Code::Usage, "this needs a yes, and there is no terminal to ask on").hint("--yes says it").into());
     }
@@ -450,6 +467,10 @@ pub async fn confirmed(printer: &Printer, question: &str) -> Result<bool> {
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).map(|_| line)
     });
-    let answer = answer.await.ok().and_then(|r| r.ok()).unwrap_or_default();
+    let mut stop = stop.clone();
+    let answer = tokio::select! {
+        answer = answer => answer.ok().and_then(|r| r.ok()).unwrap_or_default(),
+        () = stop.pulled() => return Err(interrupted().detail("Nothing was changed.").into()),
+    };
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

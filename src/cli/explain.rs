@@ -11,7 +11,6 @@ use super::{ConnectArgs, Ended, FormArgs, RepositoryArgs, ScopeArgs, TargetArgs,
 use crate::diagnostic::{Code, Diagnostic, nearest};
 use crate::engine::apply::close_all;
 use crate::engine::compile::{Answers, Compile, Compiler, Wanted};
-use crate::engine::event::Summary;
 use crate::engine::plan::plan;
 use crate::plan::{HostPlan, Low};
 use crate::value::Map;
@@ -54,7 +53,7 @@ pub async fn run(args: ExplainArgs, color: Color) -> Ended {
     let target = TargetArgs { target: args.target, form: args.form };
     let hosts = context.hosts(&target).await?;
     let keeping = Arc::new(Keeping { compiler: context.compiler(&args.scope)?, lows: Mutex::default() });
-    let mut summary = Summary::default();
+    let mut summary = context.summary();
     let planned = plan(&context.work, hosts, keeping.clone(), &mut summary).await;
     let all = std::mem::take(&mut *keeping.lows.lock().unwrap_or_else(|e| e.into_inner()));
     let mut found = false;
@@ -78,7 +77,7 @@ pub async fn run(args: ExplainArgs, color: Color) -> Ended {
             None => fault.hint("`basalt show low TARGET` lists the states").into(),
         });
     }
-    Ok(summary_code(&Summary { codes: summary.codes.into_iter().filter(|c| *c != Code::Failed).collect(), ..Summary::default() }))
+    Ok(summary_code(&summary.dropped_only()))
 }
 
 fn text(printer: &Printer, host: &str, index: usize, low: &Low, lows: &[Low], plan: &HostPlan) -> String {

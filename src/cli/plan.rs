@@ -9,7 +9,7 @@ use super::context::Context;
 use super::print::{Color, Printer};
 use super::{ConnectArgs, End, Ended, RepositoryArgs, ScopeArgs, TargetArgs, summary_code};
 use crate::engine::apply::close_all;
-use crate::engine::event::{Event, Summary};
+use crate::engine::event::Event;
 use crate::engine::plan::{Planned, plan};
 use crate::engine::saved::{FORMAT, LIFETIME, SavedHost, SavedPlan};
 
@@ -39,7 +39,7 @@ pub async fn run(args: PlanArgs, color: Color) -> Ended {
     let context = Context::open(&args.repository, &args.connect, printer.clone())?;
     let hosts = context.hosts(&args.target).await?;
     let compiler = context.compiler(&args.scope)?;
-    let mut summary = Summary::default();
+    let mut summary = context.summary();
     context.work.sink.event(Event::PlanStarted { source: &context.source, hosts: hosts.len() });
     let planned = plan(&context.work, hosts, compiler, &mut summary).await;
     context.remember_grains(&planned);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
@@ -55,6 +56,8 @@ struct State {
 struct Recap {
     tally: Tally,
     unreachable: bool,
+    /// The host has told its own tally, or will not tell any.
+    over: bool,
 }
 
 impl Printer {
@@ -181,7 +184,8 @@ impl Printer {
     /// The closing line of a plan.
     pub fn plan_summary(&self, summary: &Summary) {
         self.json(&summary_json(summary));
-        let reached = summary.hosts.saturating_sub(summary.codes.iter().filter(|c| !matches!(c, Code::Failed)).count());
+        let dropped = summary.dropped.len();
+        let reached = summary.hosts.saturating_sub(dropped);
         let text = if summary.pending() {
             let mut extra = String::new();
             if summary.run > 0 {
@@ -198,15 +202,24 @@ impl Printer {
                 count(reached, "host"),
                 summary.unchanged
             )
-        } else if summary.codes.is_empty() {
-            match summary.hosts {
-                1 => "No changes. 1 host is as described.".to_owned(),
-                n => format!("No changes. {n} hosts are as described."),
-            }
         } else {
-            format!("Nothing can be planned on {} of {}.", summary.unreachable + summary.failed, count(summary.hosts, "host"))
+            let dropped = (dropped > 0).then(|| format!("Nothing can be planned on {dropped} of {}.", count(summary.hosts, "host")));
+            let failing = summary.failed.saturating_sub(summary.dropped.iter().filter(|host| !host.is_unreachable()).count());
+            let failing = (failing > 0).then(|| format!("Nothing to do, but states would fail on {}.", count(failing, "host")));
+            let same = match reached.saturating_sub(summary.bare) {
+                0 => None,
+                1 => Some("No changes. 1 host is as described.".to_owned()),
+                n => Some(format!("No changes. {n} hosts are as described.")),
+            };
+            let same = same.filter(|_| failing.is_none());
+            [same, failing, dropped].into_iter().flatten().collect::<Vec<_>>().join(" ")
         };
-        self.say(&text);
+        let bare = match summary.bare {
+            0 => None,
+            1 => Some("1 host has no states: nothing is meant for it.".to_owned()),
+            n => Some(format!("{n} hosts have no states: nothing is meant for them.")),
+        };
+        self.say(&[Some(text).filter(|text| !text.is_empty()), bare].into_iter().flatten().collect::<Vec<_>>().join(" "));
     }
 
     /// The recap of a run: one line per host, then the counts.
@@ -215,7 +228,7 @@ impl Printer {
         self.json(&summary_json(summary));
         let tallies = std::mem::take(&mut self.state().tallies);
         let width = tallies.keys().map(|h| h.chars().count()).max().unwrap_or(0);
-        for (host, Recap { tally, unreachable }) in tallies {
+        for (host, Recap { tally, unreachable, .. }) in tallies {
             let paint = match () {
                 () if unreachable || tally.failed > 0 => Paint::Red,
                 () if tally.changed > 0 => Paint::Cyan,
@@ -314,6 +327,9 @@ impl Printer {
 
 impl Sink for Printer {
     fn event(&self, event: Event<'_>) {
+        if matches!(event, Event::RunStarted { .. }) {
+            RUNNING.store(true, Ordering::Relaxed);
+        }
         if self.json {
             if let Some(line) = event_json(&event) {
                 out(&format!("{line}\n"));
@@ -334,7 +350,7 @@ impl Sink for Printer {
                 state.progress.idle(host);
                 let unreachable = matches!(fault.code, Code::Unreachable | Code::HostKey);
                 let recap = state.tallies.entry(host.to_owned()).or_default();
-                recap.unreachable = unreachable;
+                (recap.unreachable, recap.over) = (unreachable, true);
                 recap.tally.failed += usize::from(!unreachable);
                 state.faults.push((host.to_owned(), fault.clone()));
             }
@@ -351,15 +367,13 @@ impl Sink for Printer {
             Event::HostDone { host, applied } => {
                 let mut state = self.state();
                 state.progress.idle(host);
-                state.tallies.entry(host.to_owned()).or_default().tally = applied.tally;
+                *state.tallies.entry(host.to_owned()).or_default() = Recap { tally: applied.tally, unreachable: false, over: true };
                 if let Some(why) = &applied.stopped {
                     let line = format!("{host}: stopped: {}\n", clean(why));
                     state.progress.suspend(|| out(&line));
                 }
             }
-            Event::Stopped { reason } => {
-                self.say(&self.paint(Paint::Yellow, &format!("Stopped: {reason}; the remaining hosts were not touched.")))
-            }
+            Event::Stopped { reason } => self.say(&self.paint(Paint::Yellow, &format!("Stopped: {reason}."))),
             Event::RolledBack { host, run, changes, .. } => {
                 self.say(&format!("{host}: run {run} taken back, {} changed.", count(changes, "object")))
             }
@@ -369,6 +383,12 @@ impl Sink for Printer {
 
 impl Printer {
     fn state_done(&self, host: &str, id: &str, state: &str, name: &str, outcome: &Outcome) {
+        let mut state_of_all = self.state();
+        let recap = state_of_all.tallies.entry(host.to_owned()).or_default();
+        if !recap.over {
+            recap.tally.count(outcome.result);
+        }
+        drop(state_of_all);
         let (word, paint) = match outcome.result {
             Verdict::Ok => return,
             Verdict::Changed => ("changed", Paint::Cyan),
@@ -504,10 +524,15 @@ pub fn clean(text: &str) -> String {
     })
 }
 
-/// Standard output; a reader that has gone away ends the program quietly, as it does with other tools.
+/// Hosts are being changed.
+static RUNNING: AtomicBool = AtomicBool::new(false);
+
+/// Standard output; a reader that has gone away ends the program quietly, as it does with other tools. Not in the middle of a run: nobody
+/// who looks at its first lines only (`| head`) wants hosts that are half done.
 pub fn out(text: &str) {
     if let Err(e) = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush())
         && e.kind() == std::io::ErrorKind::BrokenPipe
+        && !RUNNING.load(Ordering::Relaxed)
     {
         #[expect(clippy::disallowed_methods, reason = "as the signal would, which Rust ignores")]
         std::process::exit(141);

@@ -8,8 +8,8 @@ use super::context::{Context, confirmed, now_ms};
 use super::print::{Color, Printer, count};
 use super::{ConnectArgs, Ended, RepositoryArgs, TargetArgs, summary_code};
 use crate::diagnostic::Code;
-use crate::engine::apply::{ApplyOptions, apply, close_all};
-use crate::engine::event::{Event, Summary};
+use crate::engine::apply::{ApplyOptions, Results, apply, close_all};
+use crate::engine::event::Event;
 use crate::engine::history::RunHistory;
 use crate::engine::rollback::{choose, journals, plan};
 
@@ -42,7 +42,7 @@ pub async fn run(args: RollbackArgs, color: Color) -> Ended {
     let printer = Arc::new(Printer::new(args.json, color));
     let context = Context::open(&args.repository, &args.connect, printer.clone())?;
     let hosts = context.hosts(&args.target).await?;
-    let mut summary = Summary::default();
+    let mut summary = context.summary();
     let journals = journals(&context.work, hosts, &mut summary).await;
     let run = match choose(&journals, args.run.as_deref()) {
         Ok(run) => run,
@@ -54,24 +54,21 @@ pub async fn run(args: RollbackArgs, color: Color) -> Ended {
         }
     };
     let planned = plan(&context.work, journals, &run, args.with_later, &mut summary).await;
-    if planned.len() < summary.hosts
-        && !summary.codes.is_empty()
-        && !summary.codes.iter().all(|c| matches!(c, Code::Unreachable | Code::HostKey))
-    {
+    if summary.worst_dropped().is_some_and(|code| !matches!(code, Code::Unreachable | Code::HostKey)) {
         // A run is taken back on all the hosts that can be reached, or on none.
         printer.plans();
         printer.say("Nothing was changed.");
         close_all(planned.into_iter().map(|p| p.session).collect()).await;
         return Ok(summary_code(&summary));
     }
-    summary.hosts = planned.len();
+    summary.hosts = planned.len() + summary.dropped.len();
     printer.say(&format!("Taking back run {run}:"));
     printer.plans();
     if !args.json {
         printer.plan_summary(&summary);
     }
     let busy = planned.iter().filter(|p| !p.plan.steps.is_empty()).count();
-    if busy > 0 && !args.yes && !confirmed(&printer, &format!("Take {run} back on {}?", count(busy, "host"))).await? {
+    if busy > 0 && !args.yes && !confirmed(&printer, &context.work.stop, &format!("Take {run} back on {}?", count(busy, "host"))).await? {
         close_all(planned.into_iter().map(|p| p.session).collect()).await;
         printer.say("Nothing was changed.");
         summary.declined = true;
@@ -79,24 +76,19 @@ pub async fn run(args: RollbackArgs, color: Color) -> Ended {
     }
     let sizes: Vec<(String, usize)> = planned.iter().map(|p| (p.session.host.id.clone(), p.plan.steps.len())).collect();
     let header = context.run_header(vec![run.clone()]);
-    let mut done = Summary {
-        hosts: summary.hosts,
-        unreachable: summary.unreachable,
-        failed: summary.failed,
-        codes: summary.codes,
-        ..Summary::default()
-    };
+    let mut done = summary.dropped_only();
     let options =
         ApplyOptions { run: header.clone(), rollback: None, batch: None, canary: 0, max_failures: None, lock_timeout: args.lock_timeout };
     let mut history = RunHistory::new(header.clone(), context.source.clone());
     context.remember(&history);
-    let results = apply(&context.work, planned, &options, &mut done).await;
+    let Results { run: mut results, .. } = apply(&context.work, planned, &options, &mut done).await;
     for result in &results {
-        if result.fault.is_none() && result.tally.failed == 0 {
+        if result.fault.is_none() && result.stopped.is_none() && result.tally.failed == 0 {
             let changes = sizes.iter().find(|(host, _)| *host == result.host).map_or(0, |(_, n)| *n);
             context.work.sink.event(Event::RolledBack { host: &result.host, run: &run, by: &header.id, changes });
         }
     }
+    results.extend(done.dropped.iter().cloned());
     history.end(now_ms(), &results);
     context.remember(&history);
     printer.run_summary(&done);

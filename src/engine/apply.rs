@@ -1,6 +1,8 @@
 //! Applying what was planned: every host is locked and checked before the first is touched, then wave by wave.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -10,7 +12,7 @@ use super::schedule::{Batch, may_go_on, waves};
 use super::session::{Blobs, Session};
 use crate::agent::protocol::{Applied, Body, RollbackRequest, RunHeader};
 use crate::diagnostic::{Code, Diagnostic, Result};
-use crate::plan::{Action, HostPlan, Step, Tally};
+use crate::plan::{Action, HostPlan, Step, Tally, Verdict};
 
 #[derive(Clone)]
 pub struct ApplyOptions {
@@ -30,21 +32,45 @@ pub struct HostResult {
     pub host: String,
     pub tally: Tally,
     pub fault: Option<Diagnostic>,
+    /// Why it did not come to its end, where no fault says so.
+    pub stopped: Option<String>,
+}
+
+impl HostResult {
+    /// Of a host to which nothing has happened yet.
+    pub fn of(host: impl Into<String>) -> HostResult {
+        HostResult { host: host.into(), tally: Tally::default(), fault: None, stopped: None }
+    }
+}
+
+impl HostResult {
+    pub fn is_unreachable(&self) -> bool {
+        self.fault.as_ref().is_some_and(|fault| matches!(fault.code, Code::Unreachable | Code::HostKey))
+    }
+}
+
+/// What became of the hosts in a run, and in the run that took it back.
+#[derive(Default)]
+pub struct Results {
+    pub run: Vec<HostResult>,
+    pub taken_back: Vec<HostResult>,
 }
 
 /// Applies the plans the hosts' agents keep. Hosts without a change are not touched. Faults are told and counted, not returned.
-pub async fn apply(work: &Work, planned: Vec<Planned>, options: &ApplyOptions, summary: &mut Summary) -> Vec<HostResult> {
+pub async fn apply(work: &Work, planned: Vec<Planned>, options: &ApplyOptions, summary: &mut Summary) -> Results {
     let mut results = Vec::new();
     let (busy, idle): (Vec<_>, Vec<_>) = planned.into_iter().partition(|p| !p.plan.steps.is_empty());
     for host in &idle {
         let applied =
             Applied { tally: Tally { ok: host.plan.unchanged, ..Tally::default() }, stopped: None, generation: host.plan.generation };
         work.sink.event(Event::HostDone { host: &host.session.host.id, applied: &applied });
-        results.push(HostResult { host: host.session.host.id.clone(), tally: applied.tally, fault: None });
+        results.push(HostResult { tally: applied.tally, ..HostResult::of(&host.session.host.id) });
     }
-    let Some(mut ready) = checked(work, busy, options, summary, &mut results).await else { return results };
+    let Some(mut ready) = checked(work, busy, options, summary, &mut results).await else {
+        return Results { run: results, ..Results::default() };
+    };
     if ready.is_empty() {
-        return results;
+        return Results { run: results, ..Results::default() };
     }
     work.sink.event(Event::RunStarted { run: &options.run.id, hosts: ready.len() });
     let mut failed = 0;
@@ -53,7 +79,7 @@ pub async fn apply(work: &Work, planned: Vec<Planned>, options: &ApplyOptions, s
         let wave: Vec<Planned> = ready.drain(..size.min(ready.len())).collect();
         for (result, session, wave_summary) in run_wave(work, wave, options).await {
             summary.add_applied(&wave_summary);
-            if result.fault.is_some() || result.tally.failed > 0 {
+            if result.fault.is_some() || result.tally.failed > 0 || (result.stopped.is_some() && !work.stop.is_pulled()) {
                 failed += 1;
             }
             touched.extend(session);
@@ -61,18 +87,27 @@ pub async fn apply(work: &Work, planned: Vec<Planned>, options: &ApplyOptions, s
         }
         if work.stop.is_pulled() {
             summary.codes.push(Code::Interrupted);
+            if !ready.is_empty() {
+                work.sink.event(Event::Stopped { reason: "interrupted; the remaining hosts were not touched" });
+            }
             break;
         }
         if let (false, Err(reason)) = (ready.is_empty(), may_go_on(failed, options.max_failures, index == 0 && options.canary > 0)) {
-            work.sink.event(Event::Stopped { reason: &reason });
+            work.sink.event(Event::Stopped { reason: &format!("{reason}; the remaining hosts were not touched") });
             break;
         }
     }
-    match &options.rollback {
+    let begun = |host: &Planned| HostResult { stopped: Some("not begun".to_owned()), ..HostResult::of(&host.session.host.id) };
+    results.extend(ready.iter().map(begun));
+    close_all(ready.into_iter().map(|host| host.session).collect()).await;
+    let taken_back = match &options.rollback {
         Some(back) if failed > 0 => take_back(work, touched, &options.run, back, summary).await,
-        _ => close_all(touched).await,
-    }
-    results
+        _ => {
+            close_all(touched).await;
+            Vec::new()
+        }
+    };
+    Results { run: results, taken_back }
 }
 
 /// Locks and checks all hosts. `None`: the run is refused as a whole (another run holds a host, or a plan no longer holds) and
@@ -87,7 +122,9 @@ async fn checked(
     let mut tasks = JoinSet::new();
     for (index, mut host) in hosts.into_iter().enumerate() {
         let (run, lock_timeout) = (options.run.clone(), options.lock_timeout);
+        let time = work.run_timeout.saturating_add(Duration::from_secs(lock_timeout));
         tasks.spawn(async move {
+            host.session.renew(time);
             let checked = host.session.check(&run, lock_timeout, &host.blobs).await;
             (index, host, checked)
         });
@@ -103,12 +140,12 @@ async fn checked(
                 work.sink.event(Event::HostFailed { host: id, fault: &fault });
                 summary.count_fault(&fault);
                 refused |= !matches!(fault.code, Code::Unreachable | Code::HostKey);
-                results.push(HostResult { host: id.clone(), tally: Tally::default(), fault: Some(*fault) });
+                results.push(HostResult { fault: Some(*fault), ..HostResult::of(id) });
             }
         }
     }
     if refused {
-        work.sink.event(Event::Stopped { reason: "not every host is as it was planned" });
+        work.sink.event(Event::Stopped { reason: "not every host can be taken as it was planned; nothing was touched" });
         return None;
     }
     ready.sort_by_key(|(index, _)| *index);
@@ -129,26 +166,35 @@ async fn apply_host(work: &Work, host: Planned, run: &RunHeader) -> (HostResult,
     let Planned { mut session, plan, blobs, names } = host;
     let id = session.host.id.clone();
     let mut summary = Summary::default();
-    let applied = apply_plan(work, &mut session, &plan, &blobs, &names, run, &mut summary).await;
-    let mut result = HostResult { host: id.clone(), tally: Tally::default(), fault: None };
+    let mut result = HostResult::of(&id);
+    session.renew(work.run_timeout);
+    let (told, applied) = apply_plan(work, &mut session, &plan, &blobs, &names, run, &mut summary).await;
     match applied {
         Ok(applied) => {
             work.sink.event(Event::HostDone { host: &id, applied: &applied });
             summary.count_tally(&applied.tally);
+            // Not the user, and no state that failed: its time was over.
+            if applied.stopped.is_some() && applied.tally.failed == 0 && !work.stop.is_pulled() {
+                summary.failed += 1;
+                summary.codes.push(Code::Failed);
+            }
             result.tally = applied.tally;
+            result.stopped = applied.stopped;
             (result, Some(session), summary)
         }
         Err(fault) => {
             work.sink.event(Event::HostFailed { host: &id, fault: &fault });
             summary.count_fault(&fault);
             let alive = !matches!(fault.code, Code::Unreachable | Code::HostKey | Code::Damaged);
+            result.tally = told;
             result.fault = Some(*fault);
             (result, alive.then_some(session), summary)
         }
     }
 }
 
-/// Carries the kept plan of a session out and turns its messages into events.
+/// Carries the kept plan of a session out and turns its messages into events. Gives what became of its states as they were told, which is
+/// all that is known when the host is lost on the way.
 pub async fn apply_plan(
     work: &Work,
     session: &mut Session,
@@ -157,19 +203,19 @@ pub async fn apply_plan(
     names: &[Name],
     run: &RunHeader,
     summary: &mut Summary,
-) -> Result<Applied> {
+) -> (Tally, Result<Applied>) {
     let id = session.host.id.clone();
     let sink = Arc::clone(&work.sink);
     let step_of = |low: usize| plan.steps.iter().find(|s| s.low == low);
-    let mut done = 0;
-    let mut counts = Summary::default();
+    // A state may be told of twice: when it listens, or when a rollback finds at its end that something did not last. The worst counts.
+    let mut ends: BTreeMap<usize, Verdict> = BTreeMap::new();
     let mut event = |body: Body| match body {
-        Body::Started { low } => sink.event(Event::StateStarted { host: &id, step: step_of(low), done, of: plan.steps.len() }),
+        Body::Started { low } => sink.event(Event::StateStarted { host: &id, step: step_of(low), done: ends.len(), of: plan.steps.len() }),
         Body::Line { text, .. } => sink.event(Event::Line { host: &id, text: &text }),
         Body::Done(outcome) => {
-            done += 1;
             let step = step_of(outcome.low);
-            counts.count_outcome(&outcome, step.map_or(Action::None, |s| s.action));
+            let end = ends.entry(outcome.low).or_insert(outcome.result);
+            *end = worse(*end, outcome.result);
             let unnamed = Name { id: String::new(), state: String::new(), name: String::new(), sls: String::new() };
             let name = names.get(outcome.low).cloned().or_else(|| step.map(name_of)).unwrap_or(unnamed);
             sink.event(Event::StateDone {
@@ -184,8 +230,17 @@ pub async fn apply_plan(
         _ => {}
     };
     let applied = session.apply(&plan.fingerprint, run, blobs, &mut event).await;
-    summary.add_applied(&counts);
-    applied
+    let mut told = Tally { ok: plan.unchanged, ..Tally::default() };
+    for (low, verdict) in ends {
+        told.count(verdict);
+        summary.count_outcome(verdict, step_of(low).map_or(Action::None, |s| s.action));
+    }
+    (told, applied)
+}
+
+fn worse(a: Verdict, b: Verdict) -> Verdict {
+    let order = [Verdict::Failed, Verdict::Changed, Verdict::Skipped];
+    order.into_iter().find(|v| *v == a || *v == b).unwrap_or(Verdict::Ok)
 }
 
 fn name_of(step: &Step) -> Name {
@@ -193,7 +248,7 @@ fn name_of(step: &Step) -> Name {
 }
 
 /// `--rollback-on-failure`: takes this run back on every host it touched, over the sessions that still hold the locks.
-async fn take_back(work: &Work, sessions: Vec<Session>, run: &RunHeader, back: &RunHeader, summary: &mut Summary) {
+async fn take_back(work: &Work, sessions: Vec<Session>, run: &RunHeader, back: &RunHeader, summary: &mut Summary) -> Vec<HostResult> {
     let mut tasks = JoinSet::new();
     for mut session in sessions {
         let (work, run, back) = (work.clone(), run.id.clone(), back.clone());
@@ -201,32 +256,50 @@ async fn take_back(work: &Work, sessions: Vec<Session>, run: &RunHeader, back: &
             let id = session.host.id.clone();
             let result = take_back_host(&work, &mut session, &run, &back).await;
             match &result {
-                Ok(changes) => work.sink.event(Event::RolledBack { host: &id, run: &run, by: &back.id, changes: *changes }),
+                Ok(Some((changes, _))) => work.sink.event(Event::RolledBack { host: &id, run: &run, by: &back.id, changes: *changes }),
+                Ok(None) => {}
                 Err(fault) => work.sink.event(Event::HostFailed { host: &id, fault }),
             }
             session.close().await;
-            result
+            (id, result)
         });
     }
-    for result in tasks.join_all().await {
+    let mut results = Vec::new();
+    for (host, result) in tasks.join_all().await {
         match result {
-            Ok(_) => summary.reverted = true,
-            Err(fault) => summary.count_fault(&fault),
+            Ok(None) => {}
+            Ok(Some((_, tally))) => {
+                summary.reverted = true;
+                results.push(HostResult { tally, ..HostResult::of(host) });
+            }
+            Err(fault) => {
+                summary.count_fault(&fault);
+                results.push(HostResult { fault: Some(*fault), ..HostResult::of(host) });
+            }
         }
     }
+    results
 }
 
-async fn take_back_host(work: &Work, session: &mut Session, run: &str, back: &RunHeader) -> Result<usize> {
+/// `None`: the run had not begun there.
+async fn take_back_host(work: &Work, session: &mut Session, run: &str, back: &RunHeader) -> Result<Option<(usize, Tally)>> {
+    // Who asked for this does not want half of it, whatever signal ended the run.
+    session.unstoppable();
+    session.renew(work.run_timeout);
+    if !session.runs().await?.iter().any(|r| r.header.id == run) {
+        return Ok(None);
+    }
     let plan = session.plan_rollback(RollbackRequest { run: run.to_owned(), with_later: false }).await?;
     let mut summary = Summary::default();
     session.check(back, 0, &Blobs::new()).await?;
-    let applied = apply_plan(work, session, &plan, &Blobs::new(), &[], back, &mut summary).await?;
-    if applied.tally.failed > 0 {
+    let (_, applied) = apply_plan(work, session, &plan, &Blobs::new(), &[], back, &mut summary).await;
+    let applied = applied?;
+    if applied.tally.failed > 0 || applied.stopped.is_some() {
         return Err(Diagnostic::new(Code::Failed, format!("run {run} could be taken back in part only"))
             .hint(format!("`basalt rollback --run {run}` tries again"))
             .into());
     }
-    Ok(plan.steps.len())
+    Ok(Some((plan.steps.len(), applied.tally)))
 }
 
 pub async fn close_all(sessions: Vec<Session>) {

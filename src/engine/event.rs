@@ -2,9 +2,10 @@
 
 use serde::Serialize;
 
+use super::apply::HostResult;
 use crate::agent::protocol::Applied;
 use crate::diagnostic::{Code, Diagnostic};
-use crate::plan::{Action, HostPlan, Outcome, Step, Tally};
+use crate::plan::{Action, HostPlan, Outcome, Step, Tally, Verdict};
 
 /// Gets every event, in the order in which things happened; never blocks for long.
 pub trait Sink: Send + Sync {
@@ -102,6 +103,10 @@ pub struct Summary {
     pub unchanged: usize,
     /// Hosts.
     pub hosts: usize,
+    /// Those of them that could not even be planned.
+    pub dropped: Vec<HostResult>,
+    /// Those of them that have no states at all.
+    pub bare: usize,
     pub unreachable: usize,
     /// Hosts on which something failed.
     pub failed: usize,
@@ -124,11 +129,11 @@ impl Summary {
         }
     }
 
-    pub fn count_outcome(&mut self, outcome: &Outcome, action: Action) {
-        match outcome.result {
-            crate::plan::Verdict::Changed => self.count(if action == Action::None { Action::Change } else { action }),
-            crate::plan::Verdict::Ok => self.unchanged += 1,
-            crate::plan::Verdict::Failed | crate::plan::Verdict::Skipped => {}
+    pub fn count_outcome(&mut self, verdict: Verdict, action: Action) {
+        match verdict {
+            Verdict::Changed => self.count(if action == Action::None { Action::Change } else { action }),
+            Verdict::Ok => self.unchanged += 1,
+            Verdict::Failed | Verdict::Skipped => {}
         }
     }
 
@@ -149,6 +154,29 @@ impl Summary {
             _ => self.failed += 1,
         }
         self.codes.push(fault.code);
+    }
+
+    /// A host drops out before anything is done to it.
+    pub fn drop_host(&mut self, host: String, fault: Diagnostic) {
+        self.count_fault(&fault);
+        self.dropped.push(HostResult { fault: Some(fault), ..HostResult::of(host) });
+    }
+
+    /// Of the hosts that dropped out alone: what a run begins to count with.
+    pub fn dropped_only(&self) -> Summary {
+        let mut out = Summary { hosts: self.hosts, ..Summary::default() };
+        for host in &self.dropped {
+            if let Some(fault) = &host.fault {
+                out.drop_host(host.host.clone(), fault.clone());
+            }
+        }
+        out
+    }
+
+    /// Why hosts dropped out, where any did: the reason that is not just the network's, if there is one.
+    pub fn worst_dropped(&self) -> Option<Code> {
+        let codes = || self.dropped.iter().filter_map(|host| host.fault.as_ref()).map(|fault| fault.code);
+        codes().find(|code| !matches!(code, Code::Unreachable | Code::HostKey)).or(codes().next())
     }
 
     pub fn count_tally(&mut self, tally: &Tally) {

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::apply::HostResult;
 use super::event::Source;
 use crate::agent::protocol::RunHeader;
-use crate::diagnostic::Code;
 use crate::plan::Tally;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,6 +25,9 @@ pub struct HostHistory {
     pub fault: Option<String>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unreachable: bool,
+    /// Why it did not come to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
 }
 
 impl RunHistory {
@@ -39,7 +41,8 @@ impl RunHistory {
             let host = HostHistory {
                 tally: result.tally,
                 fault: result.fault.as_ref().map(|f| f.summary.clone()),
-                unreachable: result.fault.as_ref().is_some_and(|f| matches!(f.code, Code::Unreachable | Code::HostKey)),
+                unreachable: result.is_unreachable(),
+                stopped: result.stopped.clone(),
             };
             self.hosts.insert(result.host.clone(), host);
         }
@@ -51,6 +54,7 @@ impl RunHistory {
         match () {
             () if self.ended == 0 => "unfinished",
             () if any(|h| h.tally.failed > 0 || (h.fault.is_some() && !h.unreachable)) => "failed",
+            () if any(|h| h.stopped.is_some()) => "stopped",
             () if any(|h| h.unreachable) => "unreachable",
             () if !self.header.rolls_back.is_empty() => "rolled back",
             () if any(|h| h.tally.changed > 0) => "changed",

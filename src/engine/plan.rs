@@ -28,7 +28,7 @@ pub struct Work {
     pub stop: Stop,
     /// Hosts at the same time.
     pub parallel: usize,
-    /// For all of a command's work on one host.
+    /// For planning a host, and again for carrying its plan out.
     pub run_timeout: Duration,
     /// Whether conditions may run commands while a plan is made.
     pub commands: bool,
@@ -76,14 +76,14 @@ where
             if let Err(fault) = &result {
                 work.sink.event(Event::HostFailed { host: &id, fault });
             }
-            (index, result)
+            (index, id, result)
         });
     }
     let mut results = Vec::new();
     while let Some(done) = tasks.join_next().await {
         match done {
-            Ok((index, Ok(value))) => results.push((index, value)),
-            Ok((_, Err(fault))) => summary.count_fault(&fault),
+            Ok((index, _, Ok(value))) => results.push((index, value)),
+            Ok((_, host, Err(fault))) => summary.drop_host(host, *fault),
             Err(e) => summary.count_fault(&Diagnostic::new(Code::Internal, format!("a task for a host ended unexpectedly: {e}"))),
         }
     }
@@ -93,7 +93,7 @@ where
 
 /// Plans every host. Hosts that fail are told of as events and counted; the others come back with their sessions open.
 pub async fn plan(work: &Work, hosts: Vec<Host>, compiler: Compiler, summary: &mut Summary) -> Vec<Planned> {
-    summary.hosts = hosts.len();
+    summary.hosts += hosts.len();
     let compiling = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)));
     let inner = work.clone();
     let planned = on_all(work, hosts, summary, move |host| plan_host(inner.clone(), host, compiler.clone(), compiling.clone())).await;
@@ -102,6 +102,7 @@ pub async fn plan(work: &Work, hosts: Vec<Host>, compiler: Compiler, summary: &m
         if host.plan.steps.iter().any(|s| s.fails.is_some()) {
             summary.failed += 1;
         }
+        summary.bare += usize::from(host.plan.steps.is_empty() && host.plan.unchanged == 0);
     }
     planned
 }

@@ -128,6 +128,16 @@ impl Session {
         }
     }
 
+    /// Time anew, for the next part of the work: a host is not blamed for what others, or an answer at the prompt, took.
+    pub fn renew(&mut self, time: Duration) {
+        self.deadline = Instant::now() + time;
+    }
+
+    /// From now on nothing stops it but its time.
+    pub fn unstoppable(&mut self) {
+        self.stop = Stop::new().1;
+    }
+
     pub async fn close(self) {
         self.link.close().await;
     }
@@ -139,6 +149,7 @@ impl Session {
         self.link.send(stream, request).await?;
         let mut deadline = self.deadline;
         let mut stopping: Option<Diagnostic> = None;
+        let mut killed = false;
         loop {
             let message = tokio::select! {
                 message = self.link.next() => message,
@@ -149,11 +160,12 @@ impl Session {
                     continue;
                 }
                 () = sleep_until(deadline) => {
-                    let fault = late(&self.host, "working");
-                    if stopping.is_some() {
-                        return Err(stopping.unwrap_or(fault).into());
+                    match &stopping {
+                        None => stopping = Some(late(&self.host, "working")),
+                        // Told twice, the host ends the command that runs, which would hold its lock for ever.
+                        Some(fault) if fault.code != Code::Interrupted && !killed => killed = true,
+                        Some(fault) => return Err(fault.clone().into()),
                     }
-                    stopping = Some(fault);
                     deadline = Instant::now() + GRACE;
                     self.link.send(stream, Body::Cancel).await?;
                     continue;
@@ -164,7 +176,13 @@ impl Session {
                 Ok(Message { body, .. }) => match body {
                     Body::Need { hashes } => self.give(stream, hashes, blobs).await?,
                     Body::Started { .. } | Body::Line { .. } | Body::Done(_) => event(body),
+                    // The host cannot know why it was told to stop.
+                    Body::Failed(fault) if fault.code == Code::Interrupted => return Err(stopping.unwrap_or(fault).into()),
                     Body::Failed(fault) => return Err(fault.into()),
+                    Body::Applied(Applied { stopped: Some(why), tally, generation }) => {
+                        let why = stopping.filter(|_| tally.failed == 0).map_or(why, |fault| fault.summary);
+                        return Ok(Body::Applied(Applied { stopped: Some(why), tally, generation }));
+                    }
                     answer => return Ok(answer),
                 },
                 Err(fault) => return Err(fault),
