@@ -55,7 +55,33 @@ impl Bench {
         assert!(git.output().unwrap().status.success(), "git {args:?}");
     }
 
+    /// These hosts besides, each with a folder as its root.
+    fn more(self, hosts: &[&str]) -> Bench {
+        let mut roster = std::fs::read_to_string(self.repository().join("roster.yaml")).unwrap();
+        for host in hosts {
+            std::fs::create_dir_all(self.host(host).join("etc")).unwrap();
+            roster += &format!("{host}:\n  host: local\n  root: {}\n", self.host(host).display());
+        }
+        self.write("roster.yaml", &roster);
+        self
+    }
+
+    /// A host that nobody answers for.
+    fn dead(self) -> Bench {
+        let roster = std::fs::read_to_string(self.repository().join("roster.yaml")).unwrap();
+        self.write("roster.yaml", &format!("{roster}dead:\n  host: 127.0.0.1\n  port: 1\n  user: root\n"));
+        self
+    }
+
+    fn host(&self, name: &str) -> PathBuf {
+        if name == "web1" { self.root() } else { self.folder.path().join(name) }
+    }
+
     fn basalt(&self, args: &[&str]) -> Said {
+        self.command(args).output().unwrap().into()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_basalt"));
         command.args(args).current_dir(self.repository()).env_remove("BASALT_REPO").env_remove("BASALT_ROSTER");
         for (name, place) in [("XDG_STATE_HOME", "state"), ("XDG_CACHE_HOME", "cache"), ("XDG_CONFIG_HOME", "config")] {
@@ -63,8 +89,7 @@ impl Bench {
         }
         // One agent for all tests of this file.
         command.env("BASALT_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("agents"));
-        let Output { status, stdout, stderr } = command.output().unwrap();
-        Said { code: status.code(), text: format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)) }
+        command
     }
 
     /// Plan and apply refuse with this code and say all of this; the host stays empty.
@@ -74,6 +99,12 @@ impl Bench {
             self.basalt(args).is(code, words);
         }
         assert_eq!(std::fs::read_dir(self.root().join("etc")).unwrap().count(), 0, "something was done all the same");
+    }
+}
+
+impl From<Output> for Said {
+    fn from(Output { status, stdout, stderr }: Output) -> Said {
+        Said { code: status.code(), text: format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr)) }
     }
 }
 
@@ -229,4 +260,123 @@ fn a_path_that_leaves_the_roots_is_not_there() {
     let bench = Bench::new(&[("states/main.sls", &sls)]);
     std::fs::write(bench.folder.path().join("secret"), "secret\n").unwrap();
     bench.refused(1, &["secret"]);
+}
+
+/// A host whose agent cannot plan is not forgotten because the others went well; a saved plan is for all its hosts or for none.
+#[test]
+fn a_host_that_cannot_be_planned_is_a_failure_and_no_saved_plan_goes_past_it() {
+    let bench = Bench::new(&[("states/main.sls", FIRST)]).more(&["web2"]);
+    let plan = bench.folder.path().join("plan");
+    let plan = plan.to_str().unwrap();
+    bench.basalt(&["plan", "-o", plan]).is(0, &["on 2 hosts"]);
+    std::fs::create_dir_all(bench.root().join("var/lib/basalt")).unwrap();
+    std::fs::write(bench.root().join("var/lib/basalt/runs"), "no folder").unwrap();
+    bench.basalt(&["apply", "--yes", "--plan", plan]).is(3, &["not every host of the saved plan"]);
+    assert!(!bench.host("web2").join("etc/first").exists());
+    bench.basalt(&["plan"]).is(3, &["on 1 host;"]);
+    bench.basalt(&["apply", "--yes"]).is(3, &["web2  ok=0 changed=1", "web1  ok=0 changed=0 failed=1"]);
+    bench.basalt(&["runs"]).is(0, &["failed       2 hosts"]);
+}
+
+/// Time that is over is not success, and is not blamed on the user.
+#[test]
+fn a_run_whose_time_is_over_has_failed() {
+    let sls = "/etc/slow:\n  file.managed:\n    - contents: x\n    - retry: {attempts: 3, until: False, interval: 20}\n\
+               /etc/last:\n  file.managed:\n    - contents: x\n";
+    let bench = Bench::new(&[("states/main.sls", sls)]);
+    let apply: Said = bench.command(&["apply", "--yes"]).env("BASALT_RUN_TIMEOUT", "3").output().unwrap().into();
+    apply.is(3, &["when the time of this run was over", "skipped"]);
+    assert!(!apply.text.contains("by the user"), "{}", apply.text);
+    assert_eq!((bench.read("etc/slow").as_deref(), bench.read("etc/last")), (Some("x\n"), None));
+    bench.basalt(&["runs"]).is(0, &["stopped"]);
+}
+
+/// Hosts that come later have their time for themselves.
+#[test]
+fn a_host_is_not_charged_for_the_batches_before_it() {
+    let sls = "/etc/slow:\n  file.managed:\n    - contents: x\n    - retry: {attempts: 2, until: False, interval: 2}\n";
+    let bench = Bench::new(&[("states/main.sls", sls)]).more(&["web2", "web3"]);
+    let apply: Said = bench.command(&["apply", "--yes", "--batch", "1"]).env("BASALT_RUN_TIMEOUT", "5").output().unwrap().into();
+    apply.is(0, &["web3  ok=0 changed=1"]);
+}
+
+/// A signal does not keep a failed run from being taken back, and what is not taken back is not called so.
+#[test]
+fn a_failed_run_is_taken_back_after_an_interrupt_too() {
+    let sls = format!(
+        "{FIRST}/etc/none/second:\n  file.managed:\n    - contents: x\n    - retry: {{attempts: 2, interval: 20}}\n/etc/last:\n  \
+         file.managed:\n    - contents: x\n"
+    );
+    let bench = Bench::new(&[("states/main.sls", &sls)]);
+    let mut command = bench.command(&["apply", "--yes", "--rollback-on-failure"]);
+    let child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while bench.read("etc/first").is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let id = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
+    Said::from(child.wait_with_output().unwrap()).is(130, &["taken back"]);
+    assert_eq!(bench.read("etc/first"), None);
+    bench.basalt(&["runs"]).is(0, &["rolled back", "failed"]);
+}
+
+/// What could not be taken back where a host was away is taken back when it is there again.
+#[test]
+fn a_rollback_goes_on_where_it_could_not_reach() {
+    let bench = Bench::new(&[("states/main.sls", FIRST)]).more(&["web2"]);
+    bench.basalt(&["apply", "--yes"]).is(0, &["web2  ok=0 changed=1"]);
+    bench.basalt(&["rollback", "--yes", "web2"]).is(0, &["taken back"]);
+    let rest = bench.basalt(&["rollback", "--yes"]);
+    rest.is(0, &["web1: run", "taken back"]);
+    assert_eq!(bench.read("etc/first"), None);
+    bench.basalt(&["rollback", "--yes"]).is(1, &["there is no run to take back"]);
+}
+
+/// Whether a host is meant that cannot be asked, nobody knows: it is told, and the exit code tells it too.
+#[test]
+fn a_target_by_grain_tells_of_hosts_that_cannot_be_asked() {
+    let bench = Bench::new(&[("states/main.sls", FIRST)]).dead();
+    bench.basalt(&["plan", "-G", "id:web1"]).is(4, &["dead", "refuses the connection", "on 1 host;"]);
+    let none = bench.basalt(&["plan", "-G", "id:nobody"]);
+    none.is(4, &["dead", "refuses the connection"]);
+}
+
+/// Counts say of how many hosts they speak; a host without states is not called as described.
+#[test]
+fn summaries_count_what_they_name() {
+    let top = "base:\n  'web1': [main]\n";
+    let bench = Bench::new(&[("states/main.sls", FIRST), ("states/top.sls", top)]).more(&["web2"]).dead();
+    bench.basalt(&["plan"]).is(4, &["on 2 hosts;", "1 host has no states"]);
+    bench.basalt(&["apply", "--yes"]).is(4, &["dead  ok=0 changed=0 failed=0 skipped=0 unreachable=1"]);
+    bench.basalt(&["plan"]).is(4, &["No changes. 1 host is as described. Nothing can be planned on 1 of 3 hosts. 1 host has no states"]);
+    bench.basalt(&["rollback", "--yes"]).is(4, &["1 to remove on 1 host;"]);
+}
+
+/// Who reads the first lines only does not break a run off.
+#[test]
+fn a_reader_that_goes_away_does_not_end_a_run() {
+    let sls = "/etc/slow:\n  file.managed:\n    - contents: x\n    - retry: {attempts: 2, until: False, interval: 1}\n\
+               /etc/last:\n  file.managed:\n    - contents: x\n";
+    let bench = Bench::new(&[("states/main.sls", sls)]);
+    let mut child = bench.command(&["apply", "--yes"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("Run ") {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut lines, &mut line).unwrap() > 0);
+    }
+    drop(lines);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(bench.read("etc/last").as_deref(), Some("x\n"));
+    bench.basalt(&["runs"]).is(0, &["changed"]);
+}
+
+#[test]
+fn a_damaged_record_hides_no_other_run() {
+    let bench = Bench::new(&[("states/main.sls", FIRST)]);
+    bench.basalt(&["apply", "--yes"]).is(0, &[]);
+    let store = std::fs::read_dir(bench.folder.path().join("state/basalt")).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(store.join("runs/20200101-0000-aaaa"), "1\n{").unwrap();
+    bench.basalt(&["runs"]).is(0, &["warning: the record of runs/20200101-0000-aaaa is damaged", "changed"]);
 }
