@@ -12,6 +12,7 @@ use super::print::{Color, Printer, out};
 use super::{Ended, RepositoryArgs, context};
 use crate::agent::grains::collect;
 use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::engine::download::Downloads;
 use crate::engine::tree::{HostMatcher, TreeCompiler};
 use crate::lang::root::{Directory, Mount, Roots, Tree};
 use crate::lang::{Compiler, HostInput, Options, What};
@@ -112,7 +113,7 @@ fn look(args: &SeeArgs, thing: Thing) -> std::result::Result<Value, Vec<Diagnost
             what,
             pillar,
             nodegroups: Map::new(),
-            cache: super::context::cache_folder(),
+            downloads: Downloads::at(super::context::cache_folder()),
         }
     };
     let matcher = HostMatcher { id: &id, grains: &grains, nodegroups: &tree.nodegroups };

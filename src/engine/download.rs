@@ -3,10 +3,11 @@
 //! So hosts need no way out, and a plan knows the content it will bring. With a `source_hash` a cached file is used without asking the
 //! server again; without one (`skip_verify`) it is fetched for every plan, because only the server knows whether it changed.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::Read;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use md5::Digest;
@@ -101,8 +102,34 @@ impl Digested {
     }
 }
 
-/// The bytes behind a URL. `cache` is a folder of the controller.
-pub fn download(url: &str, digest: Option<&Digested>, cache: &Path) -> Result<Arc<[u8]>> {
+/// What one command fetches: once for all hosts, which share one copy of it and so get the same.
+pub struct Downloads {
+    cache: PathBuf,
+    /// By URL and digest. Who comes second waits for the first.
+    fetched: Mutex<HashMap<String, Arc<Mutex<Option<Arc<[u8]>>>>>>,
+}
+
+impl Downloads {
+    /// `cache` is a folder of the controller.
+    pub fn at(cache: PathBuf) -> Downloads {
+        Downloads { cache, fetched: Mutex::default() }
+    }
+
+    /// The bytes behind a URL.
+    pub fn get(&self, url: &str, digest: Option<&Digested>) -> Result<Arc<[u8]>> {
+        let name = format!("{url} {}", digest.map_or("", |d| d.hex.as_str()));
+        let place = self.fetched.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default().clone();
+        let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bytes) = &*place {
+            return Ok(bytes.clone());
+        }
+        let bytes = download(url, digest, &self.cache)?;
+        *place = Some(bytes.clone());
+        Ok(bytes)
+    }
+}
+
+fn download(url: &str, digest: Option<&Digested>, cache: &Path) -> Result<Arc<[u8]>> {
     let kept = digest.map(|d| cache.join("sources").join(Hash::of(format!("{url} {}", d.hex).as_bytes()).0));
     if let (Some(kept), Some(digest)) = (&kept, digest)
         && let Ok(bytes) = fs::read(kept)
@@ -189,5 +216,22 @@ mod tests {
         // Nobody listens any more: this one is the cache's.
         assert_eq!(&*download(&url, Some(&digest), cache.path()).unwrap(), b"hello");
         assert!(download(&url, None, cache.path()).unwrap_err().summary.contains("cannot fetch"));
+    }
+
+    #[test]
+    fn the_hosts_of_a_command_share_what_is_fetched_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/a", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello").unwrap();
+        });
+        let cache = tempfile::tempdir().unwrap();
+        let downloads = Downloads::at(cache.path().to_owned());
+        let first = downloads.get(&url, None).unwrap();
+        server.join().unwrap();
+        assert!(Arc::ptr_eq(&first, &downloads.get(&url, None).unwrap()));
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::compile::{Answers, Compile, Wanted};
-use super::download::{Digested, download};
+use super::download::{Digested, Downloads};
 use super::repository::{Snapshot, inside};
 use super::settings::{Roots as RootNames, Settings};
 use crate::diagnostic::{Code, Diagnostic, Result};
@@ -33,8 +33,8 @@ pub struct TreeCompiler {
     /// Laid over the pillar of every host.
     pub pillar: Option<Map>,
     pub nodegroups: Map,
-    /// The controller's cache, for sources on the web.
-    pub cache: PathBuf,
+    /// Sources on the web.
+    pub downloads: Downloads,
 }
 
 impl TreeCompiler {
@@ -50,7 +50,8 @@ impl TreeCompiler {
         };
         let options = Options { master: settings.options.clone(), ..Options::default() };
         let nodegroups = settings.nodegroups.clone().unwrap_or_default();
-        Ok(TreeCompiler { compiler: Compiler::new(states, pillars, options), what, pillar, nodegroups, cache })
+        let downloads = Downloads::at(cache);
+        Ok(TreeCompiler { compiler: Compiler::new(states, pillars, options), what, pillar, nodegroups, downloads })
     }
 }
 
@@ -147,7 +148,7 @@ impl TreeCompiler {
             }]
         };
         let digest = self.digest(remote).map_err(placed)?;
-        let mut bytes = download(&remote.url, digest.as_ref(), &self.cache).map_err(placed)?;
+        let mut bytes = self.downloads.get(&remote.url, digest.as_ref()).map_err(placed)?;
         if remote.template {
             bytes = self.compiler.render_fetched(host, low, remote, bytes.to_vec())?.into();
         }
@@ -172,7 +173,7 @@ impl TreeCompiler {
         }
         match &remote.source_hash {
             Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
-                let text = download(url, None, &self.cache)?;
+                let text = self.downloads.get(url, None)?;
                 Digested::find(&String::from_utf8_lossy(&text), name).map(Some)
             }
             Some(digest) => Digested::parse(digest).map(Some),
