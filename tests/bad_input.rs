@@ -372,6 +372,21 @@ fn a_reader_that_goes_away_does_not_end_a_run() {
     bench.basalt(&["runs"]).is(0, &["changed"]);
 }
 
+/// A plan that was only half written is not to pass for a whole one.
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let bench = Bench::new(&[("states/main.sls", FIRST)]);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let plan: Said = bench.command(&["plan", "--json"]).stdout(full).output().unwrap().into();
+    plan.is(1, &["the output could not be written"]);
+}
+
+#[test]
+fn explain_says_that_a_state_would_fail() {
+    let bench = Bench::new(&[("states/main.sls", "/etc/none/x:\n  file.managed: []\n")]);
+    bench.basalt(&["explain", "web1", "/etc/none/x"]).is(0, &["plan      would fail: ", "/etc/none"]);
+}
+
 #[test]
 fn a_damaged_record_hides_no_other_run() {
     let bench = Bench::new(&[("states/main.sls", FIRST)]);

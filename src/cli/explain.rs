@@ -88,9 +88,11 @@ fn text(printer: &Printer, host: &str, index: usize, low: &Low, lows: &[Low], pl
         None => lines.push("  plan      nothing to do: it is as described".into()),
         Some(step) => {
             let action = serde_json::to_value(step.action).ok().and_then(|a| a.as_str().map(str::to_owned)).unwrap_or_default();
-            lines
-                .push(format!("  plan      {action}{}", if step.reason.is_empty() { String::new() } else { format!(": {}", step.reason) }));
-            lines.extend(step.fails.iter().map(|why| format!("  fails     {why}")));
+            lines.push(match (&step.fails, step.reason.as_str()) {
+                (Some(why), _) => format!("  plan      would fail: {why}"),
+                (None, "") => format!("  plan      {action}"),
+                (None, reason) => format!("  plan      {action}: {reason}"),
+            });
             lines.extend(step.command.iter().map(|c| format!("  command   {c}")));
             lines.extend(step.one_way.iter().map(|why| format!("  one way   {why}")));
             for change in &step.changes {

@@ -224,6 +224,10 @@ async fn dispatch(command: Command, color: Color) -> u8 {
         Command::Man => (false, man()),
     };
     match end {
+        Ok(0 | 2) | Err(End::Code(0 | 2)) if print::output_was_lost() => {
+            Printer::new(false, color).fault(&Diagnostic::new(Code::Internal, "the output could not be written"));
+            1
+        }
         Ok(code) | Err(End::Code(code)) => code,
         Err(End::Fault(fault)) => {
             Printer::new(json, color).fault(&fault);

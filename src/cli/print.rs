@@ -524,16 +524,24 @@ pub fn clean(text: &str) -> String {
     })
 }
 
+/// Not everything that was said could be written: a full disk.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+pub fn output_was_lost() -> bool {
+    LOST.load(Ordering::Relaxed)
+}
+
 /// Hosts are being changed.
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
 /// Standard output; a reader that has gone away ends the program quietly, as it does with other tools. Not in the middle of a run: nobody
 /// who looks at its first lines only (`| head`) wants hosts that are half done.
 pub fn out(text: &str) {
-    if let Err(e) = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush())
-        && e.kind() == std::io::ErrorKind::BrokenPipe
-        && !RUNNING.load(Ordering::Relaxed)
-    {
+    if let Err(e) = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+        if e.kind() != std::io::ErrorKind::BrokenPipe || RUNNING.load(Ordering::Relaxed) {
+            LOST.fetch_or(e.kind() != std::io::ErrorKind::BrokenPipe, Ordering::Relaxed);
+            return;
+        }
         #[expect(clippy::disallowed_methods, reason = "as the signal would, which Rust ignores")]
         std::process::exit(141);
     }
