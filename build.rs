@@ -19,6 +19,7 @@ const SOURCES: &[&str] = &[
     "Cargo.lock",
     "build.rs",
     "src/agent",
+    "src/bin/basalt-agent.ld",
     "src/bin/basalt-agent.rs",
     "src/diagnostic.rs",
     "src/function",
@@ -29,9 +30,13 @@ const SOURCES: &[&str] = &[
     "src/value.rs",
 ];
 
-/// What makes the agent of a release small beyond its profile. A panic aborts there, so nothing reads tables for unwinding; and at a
+/// What makes the agent of a release small beyond its profile: a panic aborts there, so no code needs tables for unwinding, and at a
 /// fixed address nothing needs the table of what to relocate.
 const SMALL: &str = "-C force-unwind-tables=no -C relocation-model=static";
+
+/// Where Rust links with its own lld: functions that came out equal are kept once, and the tables for unwinding that precompiled code
+/// (the standard library, libc) still brings are left out.
+const SMALL_BY_LLD: &str = "-C link-arg=-Wl,--icf=all -C link-arg=-Wl,-T,src/bin/basalt-agent.ld";
 
 fn main() {
     println!("cargo::rerun-if-env-changed=BASALT_SKIP_AGENT");
@@ -77,8 +82,14 @@ fn build(out: &Path) -> PathBuf {
         }
     }
     // With an explicit target the flags go to the agent alone and spare proc-macros and build scripts, which cannot be static.
-    let static_linking = "-C target-feature=+crt-static";
-    cargo.env("RUSTFLAGS", if profile == "agent" { format!("{static_linking} {SMALL}") } else { static_linking.to_owned() });
+    let mut flags = vec!["-C target-feature=+crt-static"];
+    if profile == "agent" {
+        flags.push(SMALL);
+        if target == "x86_64-unknown-linux-gnu" {
+            flags.push(SMALL_BY_LLD);
+        }
+    }
+    cargo.env("RUSTFLAGS", flags.join(" "));
     cargo.args(["build", "--quiet", "--locked", "--package", "basalt", "--bin", "basalt-agent", "--no-default-features"]);
     cargo.args(["--profile", profile, "--target", &target, "--target-dir"]).arg(&folder);
     let built = cargo.status().expect("start cargo for the agent");
