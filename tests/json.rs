@@ -64,6 +64,7 @@ fn every_line_has_exactly_the_documented_fields() {
         &["runs", "--json"],
         &["call", "here", "test.ping", "--json"],
         &["run", "here", "--json", "--", "echo", "hello"],
+        &["show", "low", "--json", "here"],
         &["plan", "--json", "nobody"],
     ] {
         lines += &basalt(args, &repository);
@@ -82,6 +83,6 @@ fn every_line_has_exactly_the_documented_fields() {
         seen.insert(kind.to_owned());
     }
     let wanted =
-        "plan_started host_planned host_failed run_started output state_done host_done rolled_back summary error run answer exited";
+        "plan_started host_planned host_failed run_started output state_done host_done rolled_back summary error run answer seen exited";
     assert_eq!(seen, wanted.split(' ').map(str::to_owned).collect::<BTreeSet<_>>());
 }

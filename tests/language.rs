@@ -69,7 +69,7 @@ fn every_tree_compiles_as_salt_compiles_it() {
         let compiler = Compiler::new(roots(&states.unwrap_or(folder)), pillars, Options::default());
         let matcher = HostMatcher { id: "minion1.example.com", grains: &grains, nodegroups: &nodegroups };
         let host = HostInput { id: "minion1.example.com", grains: &grains, pillar_override: None, answers: &[], matcher: &matcher };
-        match compiler.chunks(&host, &what) {
+        match compiler.chunks(&host, &what).found {
             Ok(chunks) => {
                 let low = told(Value::List(chunks.into_iter().map(|c| Value::Map(c.map)).collect()));
                 // As text: the order of keys counts.
@@ -81,7 +81,7 @@ fn every_tree_compiles_as_salt_compiles_it() {
             Err(errors) if want["ok"] == true => wrong.push(format!("{name}: {}", errors[0])),
             Err(errors) => assert!(errors.iter().all(|e| e.span.is_some()), "{name}: an error without a place"),
         }
-        if let (Some(want), Ok(got)) = (want.get("pillar"), compiler.pillar_data(&host)) {
+        if let (Some(want), Ok(got)) = (want.get("pillar"), compiler.pillar_data(&host).found) {
             let got = told(Value::Map(got));
             let (got, want) = (got.to_string(), want.to_string());
             if got != want {

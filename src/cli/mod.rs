@@ -4,6 +4,7 @@ mod agent;
 mod apply;
 mod call;
 mod context;
+mod data;
 mod demo;
 mod doc;
 mod explain;

@@ -1,49 +1,61 @@
-//! What the compiler sees, without a host: `basalt show top|sls|low|high|pillar|grains`.
+//! What the compiler sees: `basalt show top|sls|low|high|pillar|grains`.
 //!
-//! Grains come from a file, or from this machine. States come from the state repository, or from folders named with `--file-root`.
+//! Of hosts: their grains and what their templates ask come from the hosts themselves, as a plan has them. Without a host, when `--grains`
+//! or `--file-root` is given: grains come from the file or from this machine, and states from the repository or the folders.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 use indexmap::IndexMap;
+use serde_json::json;
+use tokio::time::Instant;
 
-use super::print::{Color, Printer, out};
-use super::{Ended, RepositoryArgs, context};
+use super::context::Context;
+use super::print::{Color, Paint, Printer, clean, out};
+use super::{ConnectArgs, Ended, FormArgs, RepositoryArgs, ScopeArgs, TargetArgs, context, data, summary_code};
 use crate::agent::grains::collect;
 use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::engine::compile::Answers;
 use crate::engine::download::Downloads;
+use crate::engine::event::Summary;
+use crate::engine::plan::{Attempt, answered, compiling, grains_of, on_all};
+use crate::engine::session::Session;
 use crate::engine::tree::{HostMatcher, TreeCompiler};
 use crate::lang::root::{Directory, Mount, Roots, Tree};
-use crate::lang::{Compiler, HostInput, Options, What};
+use crate::lang::{Compiler, HostInput, Options, Seen, What};
 use crate::system::{HostExec, System};
 use crate::value::{Map, Value};
 
 #[derive(Args)]
 pub struct SeeArgs {
-    /// SLS to compile instead of the highstate
-    #[arg(value_name = "SLS")]
-    sls: Vec<String>,
-    /// One JSON object
+    /// Which hosts, and SLS to compile instead of the highstate; only SLS with --grains or --file-root
+    #[arg(value_name = "TARGET [SLS…]", num_args = 0..)]
+    words: Vec<String>,
+    #[command(flatten)]
+    form: FormArgs,
+    /// One JSON object per line
     #[arg(long)]
     pub json: bool,
-    /// The minion id; the grain `id` when left out
-    #[arg(long)]
-    id: Option<String>,
-    /// Grains from a file of JSON or YAML instead of this machine's
-    #[arg(long, value_name = "FILE")]
-    grains: Option<PathBuf>,
     /// Add this pillar: JSON, or a file of JSON or YAML
     #[arg(long, value_name = "JSON|FILE")]
     pillar: Option<String>,
+    /// Grains from a file of JSON or YAML; no host is asked
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["FormArgs", "ConnectArgs"], help_heading = "Without a host")]
+    grains: Option<PathBuf>,
+    /// The minion id; the grain `id` when left out
+    #[arg(long, help_heading = "Without a host")]
+    id: Option<String>,
     /// A folder of states instead of the state repository's; several are looked through in order
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["FormArgs", "ConnectArgs"], help_heading = "Without a host")]
     file_root: Vec<PathBuf>,
     /// A folder of pillar, beside --file-root
-    #[arg(long, value_name = "DIR", requires = "file_root")]
+    #[arg(long, value_name = "DIR", requires = "file_root", help_heading = "Without a host")]
     pillar_root: Vec<PathBuf>,
     #[command(flatten)]
     repository: RepositoryArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,7 +81,10 @@ impl Thing {
     }
 }
 
-pub fn run(args: SeeArgs, thing: Thing, color: Color) -> Ended {
+pub async fn run(args: SeeArgs, thing: Thing, color: Color) -> Ended {
+    if args.grains.is_none() && args.file_root.is_empty() {
+        return of_hosts(args, thing, color).await;
+    }
     match look(&args, thing) {
         Ok(value) if args.json => {
             let answer: Map = [("ok", Value::Bool(true)), (thing.name(), text_keys(value))].into_iter().collect();
@@ -77,7 +92,7 @@ pub fn run(args: SeeArgs, thing: Thing, color: Color) -> Ended {
             Ok(0)
         }
         Ok(value) => {
-            out(&format!("{}\n", serde_json::to_string_pretty(&text_keys(value)).unwrap_or_default()));
+            out(&clean(&data::lines(&value)));
             Ok(0)
         }
         Err(errors) if args.json => {
@@ -94,6 +109,45 @@ pub fn run(args: SeeArgs, thing: Thing, color: Color) -> Ended {
     }
 }
 
+/// Asks the hosts that are meant, as a plan does.
+async fn of_hosts(args: SeeArgs, thing: Thing, color: Color) -> Ended {
+    if args.id.is_some() {
+        let fault = Diagnostic::new(Code::Usage, "--id is for looking without a host, and this asks the hosts of the roster");
+        return Err(fault.hint("name the host as TARGET, or give --grains too").into());
+    }
+    let printer = Arc::new(Printer::new(args.json, color));
+    let context = Context::open(&args.repository, &args.connect, printer.clone())?;
+    let mut words = args.words.into_iter();
+    let target = TargetArgs { target: words.next().unwrap_or_else(|| "*".into()), form: args.form };
+    let tree = Arc::new(context.tree(&ScopeArgs { sls: words.collect(), pillar: args.pillar })?);
+    let hosts = context.hosts(&target).await?;
+    let mut summary = Summary { hosts: hosts.len(), ..Summary::default() };
+    let (work, compiling) = (context.work.clone(), compiling());
+    let seen = on_all(&context.work, hosts, &mut summary, move |host| {
+        let (work, tree, compiling) = (work.clone(), tree.clone(), compiling.clone());
+        async move {
+            let id = host.id.clone();
+            let mut session = Session::open(work.connect.as_ref(), host, work.stop.clone(), Instant::now() + work.run_timeout).await?;
+            let (grains, name) = (grains_of(&session), id.clone());
+            let value = answered(&mut session, &compiling, move |answers| view(&tree, thing, &name, &grains, answers)).await?;
+            session.close().await;
+            Ok((id, value))
+        }
+    })
+    .await;
+    for (host, value) in seen {
+        if args.json {
+            printer.json(&json!({"type": "seen", "host": host, "what": thing.name(), "value": text_keys(value)}));
+        } else {
+            let lines = data::lines(&value);
+            let lines: String = clean(&lines).lines().map(|line| format!("    {line}\n").replace("    \n", "\n")).collect();
+            printer.say(&format!("{}:\n{lines}", printer.paint(Paint::Bold, &clean(&host))));
+        }
+    }
+    printer.faults();
+    Ok(summary_code(&summary))
+}
+
 fn look(args: &SeeArgs, thing: Thing) -> std::result::Result<Value, Vec<Diagnostic>> {
     let one = |error: crate::diagnostic::Error| vec![*error];
     let mut grains = grains(args).map_err(one)?;
@@ -103,7 +157,7 @@ fn look(args: &SeeArgs, thing: Thing) -> std::result::Result<Value, Vec<Diagnost
         return Ok(Value::Map(grains));
     }
     let pillar = context::pillar_argument(args.pillar.as_deref()).map_err(one)?;
-    let what = if args.sls.is_empty() { What::Highstate } else { What::Sls(args.sls.clone()) };
+    let what = if args.words.is_empty() { What::Highstate } else { What::Sls(args.words.clone()) };
     let tree = if args.file_root.is_empty() {
         context::tree_of(&args.repository, what, pillar).map_err(one)?
     } else {
@@ -116,19 +170,27 @@ fn look(args: &SeeArgs, thing: Thing) -> std::result::Result<Value, Vec<Diagnost
             downloads: Downloads::at(super::context::cache_folder()),
         }
     };
-    let matcher = HostMatcher { id: &id, grains: &grains, nodegroups: &tree.nodegroups };
-    let host = HostInput { id: &id, grains: &grains, pillar_override: tree.pillar.as_ref(), answers: &[], matcher: &matcher };
+    view(&tree, thing, &id, &grains, &Answers::new()).0
+}
+
+/// What there is to see of one host.
+fn view(tree: &TreeCompiler, thing: Thing, id: &str, grains: &Map, answers: &Answers) -> Attempt<Value> {
+    let matcher = HostMatcher { id, grains, nodegroups: &tree.nodegroups };
+    let host = HostInput { id, grains, pillar_override: tree.pillar.as_ref(), answers, matcher: &matcher };
     match thing {
-        Thing::Grains => Ok(Value::Map(grains.clone())),
-        Thing::Pillar => tree.compiler.pillar_data(&host).map(Value::Map),
-        Thing::Top => tree.compiler.top(&host).map(by_environment),
-        Thing::High => tree.compiler.high_data(&host, &tree.what).map(Value::Map),
-        Thing::Sls => tree.compiler.high_data(&host, &tree.what).map(|high| sls_of(&high)),
-        Thing::Low => {
-            let chunks = tree.compiler.chunks(&host, &tree.what)?;
-            Ok(Value::List(chunks.into_iter().map(|chunk| Value::Map(chunk.map)).collect()))
-        }
+        Thing::Grains => (Ok(Value::Map(grains.clone())), Vec::new()),
+        Thing::Pillar => attempt(tree.compiler.pillar_data(&host), Value::Map),
+        Thing::Top => attempt(tree.compiler.top(&host), by_environment),
+        Thing::High => attempt(tree.compiler.high_data(&host, &tree.what), Value::Map),
+        Thing::Sls => attempt(tree.compiler.high_data(&host, &tree.what), |high| sls_of(&high)),
+        Thing::Low => attempt(tree.compiler.chunks(&host, &tree.what), |chunks| {
+            Value::List(chunks.into_iter().map(|chunk| Value::Map(chunk.map)).collect())
+        }),
     }
+}
+
+fn attempt<T>(seen: Seen<T>, value: impl FnOnce(T) -> Value) -> Attempt<Value> {
+    (seen.found.map(value), seen.missing)
 }
 
 fn grains(args: &SeeArgs) -> Result<Map> {

@@ -36,11 +36,11 @@ impl ShowCommand {
 pub async fn run(command: ShowCommand, color: Color) -> Ended {
     match command {
         ShowCommand::Run(args) => runs::show(args, color),
-        ShowCommand::Top(args) => see::run(args, see::Thing::Top, color),
-        ShowCommand::Sls(args) => see::run(args, see::Thing::Sls, color),
-        ShowCommand::High(args) => see::run(args, see::Thing::High, color),
-        ShowCommand::Low(args) => see::run(args, see::Thing::Low, color),
-        ShowCommand::Pillar(args) => see::run(args, see::Thing::Pillar, color),
-        ShowCommand::Grains(args) => see::run(args, see::Thing::Grains, color),
+        ShowCommand::Top(args) => see::run(args, see::Thing::Top, color).await,
+        ShowCommand::Sls(args) => see::run(args, see::Thing::Sls, color).await,
+        ShowCommand::High(args) => see::run(args, see::Thing::High, color).await,
+        ShowCommand::Low(args) => see::run(args, see::Thing::Low, color).await,
+        ShowCommand::Pillar(args) => see::run(args, see::Thing::Pillar, color).await,
+        ShowCommand::Grains(args) => see::run(args, see::Thing::Grains, color).await,
     }
 }

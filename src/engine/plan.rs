@@ -7,11 +7,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::compile::{Answers, Compiler, Wanted};
+use super::compile::{Answers, Compiler};
 use super::event::{Event, Sink, Summary};
 use super::link::Connect;
 use super::session::{Blobs, Session, Stop};
-use crate::agent::protocol::PlanRequest;
+use crate::agent::protocol::{Call, PlanRequest};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::fleet::Host;
 use crate::plan::{HostPlan, Low};
@@ -94,7 +94,7 @@ where
 /// Plans every host. Hosts that fail are told of as events and counted; the others come back with their sessions open.
 pub async fn plan(work: &Work, hosts: Vec<Host>, compiler: Compiler, summary: &mut Summary) -> Vec<Planned> {
     summary.hosts += hosts.len();
-    let compiling = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)));
+    let compiling = compiling();
     let inner = work.clone();
     let planned = on_all(work, hosts, summary, move |host| plan_host(inner.clone(), host, compiler.clone(), compiling.clone())).await;
     for host in &planned {
@@ -114,8 +114,15 @@ async fn plan_host(work: Work, host: Host, compiler: Compiler, compiling: Arc<Se
     let deadline = Instant::now() + work.run_timeout;
     let mut session = Session::open(work.connect.as_ref(), host, work.stop.clone(), deadline).await?;
     busy("compiling");
-    let grains = Arc::new(grains_of(&session));
-    let wanted = compiled(&mut session, &compiler, &grains, &compiling).await?;
+    let (grains, name) = (grains_of(&session), id.clone());
+    let attempt = move |answers: &Answers| match compiler.compile(&name, &grains, answers) {
+        Ok(mut wanted) => {
+            let missing = std::mem::take(&mut wanted.missing);
+            (Ok(wanted), missing)
+        }
+        Err(faults) => (Err(faults), Vec::new()),
+    };
+    let wanted = answered(&mut session, &compiling, attempt).await?;
     busy("comparing");
     let names = wanted.lows.iter().map(Name::of).collect();
     let request = PlanRequest { lows: wanted.lows, secrets: wanted.secrets, commands: work.commands };
@@ -136,29 +143,42 @@ pub fn grains_of(session: &Session) -> Map {
     grains
 }
 
+/// What a compile gave, and the calls that only the host can answer; it counts for nothing while there are any.
+pub type Attempt<T> = (std::result::Result<T, Vec<Diagnostic>>, Vec<Call>);
+
 /// Compiles, asks the host what its templates ask, and compiles again until nothing is asked.
-async fn compiled(session: &mut Session, compiler: &Compiler, grains: &Arc<Map>, compiling: &Semaphore) -> Result<Wanted> {
+pub async fn answered<T, F>(session: &mut Session, compiling: &Semaphore, attempt: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: Fn(&Answers) -> Attempt<T> + Send + Sync + 'static,
+{
+    let attempt = Arc::new(attempt);
     let mut answers = Answers::new();
     for _ in 0..ROUNDS {
         let place = compiling.acquire().await;
-        let (compiler, grains, id) = (compiler.clone(), grains.clone(), session.host.id.clone());
-        let task = tokio::task::spawn_blocking(move || (compiler.compile(&id, &grains, &answers), answers));
-        let (result, known) = task.await.map_err(|e| Diagnostic::new(Code::Internal, format!("the compiler ended unexpectedly: {e}")))?;
+        let attempt = attempt.clone();
+        let task = tokio::task::spawn_blocking(move || (attempt(&answers), answers));
+        let ((result, missing), known) =
+            task.await.map_err(|e| Diagnostic::new(Code::Internal, format!("the compiler ended unexpectedly: {e}")))?;
         drop(place);
         answers = known;
-        let wanted = result.map_err(joined)?;
-        if wanted.missing.is_empty() {
-            return Ok(wanted);
+        if missing.is_empty() {
+            return result.map_err(joined);
         }
-        let replies = session.ask(wanted.missing.clone()).await?;
-        if replies.len() != wanted.missing.len() {
+        let replies = session.ask(missing.clone()).await?;
+        if replies.len() != missing.len() {
             return Err(Diagnostic::new(Code::Damaged, "the host answered another number of calls than was asked").into());
         }
-        answers.extend(wanted.missing.into_iter().zip(replies));
+        answers.extend(missing.into_iter().zip(replies));
     }
     Err(Diagnostic::new(Code::Template, format!("the templates ask the host something new after {ROUNDS} rounds of answers"))
         .hint("a call in a template depends on the answer to another, over and over; ask once and keep the answer in a variable")
         .into())
+}
+
+/// As many compiles at a time as there are processors.
+pub fn compiling() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)))
 }
 
 /// Several findings as one fault: the first, with the others behind it.

@@ -135,7 +135,7 @@ impl TreeCompiler {
     pub fn pillar_of(&self, id: &str, grains: &Map) -> std::result::Result<Map, Vec<Diagnostic>> {
         let matcher = HostMatcher { id, grains, nodegroups: &self.nodegroups };
         let host = HostInput { id, grains, pillar_override: self.pillar.as_ref(), answers: &[], matcher: &matcher };
-        self.compiler.pillar_data(&host)
+        self.compiler.pillar_data(&host).found
     }
 
     /// Brings a source on the web into the low that names it.

@@ -57,6 +57,12 @@ pub struct HostInput<'a> {
 /// What may fail in several places at once.
 pub type Results<T> = std::result::Result<T, Vec<Diagnostic>>;
 
+/// A part of a host's compile. Where it asked what only the host knows, it failed, and `missing` are the calls to answer first.
+pub struct Seen<T> {
+    pub found: Results<T>,
+    pub missing: Vec<Call>,
+}
+
 /// The SLS of each environment.
 pub type Matches = IndexMap<String, Vec<String>>;
 
@@ -227,27 +233,29 @@ impl Compiler {
     }
 
     /// The low chunks alone, as `show low` prints them: Salt checks `listen` and sources only when they are run.
-    pub fn chunks(&self, host: &HostInput, what: &What) -> Results<Vec<Chunk>> {
-        let session = self.session(host)?;
-        let ordered = self.matches(&session, what).and_then(|matches| self.low(&session, &matches));
-        Ok(self.placed(ordered)?.chunks)
+    pub fn chunks(&self, host: &HostInput, what: &What) -> Seen<Vec<Chunk>> {
+        self.seen(host, |session| Ok(self.low(session, &self.matches(session, what)?)?.chunks))
     }
 
     /// The high data in Salt's shape, as chunks are made of it.
-    pub fn high_data(&self, host: &HostInput, what: &What) -> Results<Map> {
-        let session = self.session(host)?;
-        let high = self.matches(&session, what).and_then(|matches| self.resolved(&session, &matches));
-        Ok(self.placed(high)?.to_value())
+    pub fn high_data(&self, host: &HostInput, what: &What) -> Seen<Map> {
+        self.seen(host, |session| Ok(self.resolved(session, &self.matches(session, what)?)?.to_value()))
     }
 
     /// The SLS of each environment that the top file gives the host.
-    pub fn top(&self, host: &HostInput) -> Results<Matches> {
-        self.placed(self.highstate(&self.session(host)?))
+    pub fn top(&self, host: &HostInput) -> Seen<Matches> {
+        self.seen(host, |session| self.highstate(session))
     }
 
     /// The host's pillar.
-    pub fn pillar_data(&self, host: &HostInput) -> Results<Map> {
-        Ok((*self.session(host)?.pillar).clone())
+    pub fn pillar_data(&self, host: &HostInput) -> Seen<Map> {
+        self.seen(host, |session| Ok((*session.pillar).clone()))
+    }
+
+    fn seen<T>(&self, host: &HostInput, look: impl FnOnce(&Session) -> Results<T>) -> Seen<T> {
+        let ask = Arc::new(ask::Ask::new(host.answers));
+        let found = self.start(host, &ask).and_then(|session| look(&session));
+        Seen { found: self.placed(found), missing: ask.missing() }
     }
 
     fn session<'a>(&self, host: &'a HostInput<'a>) -> Results<Session<'a>> {

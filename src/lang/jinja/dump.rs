@@ -6,6 +6,7 @@ use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::value::Value;
 
 pub use super::filter::{normpath, wrap};
+pub use super::yaml_dump::double_quoted;
 
 /// `flow`: `None` is PyYAML's default, one line for collections that hold no other.
 pub fn yaml(value: &Value, flow: Option<bool>) -> Result<String> {
