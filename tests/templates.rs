@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use basalt::lang::jinja::{Context, Limits, Offline, Renderer, Source, Templates};
+use basalt::lang::jinja::{Context, Environments, Limits, Offline, Renderer, Source, Templates};
 use basalt::value::{Map, Value};
 use serde::Deserialize;
 
@@ -67,7 +67,7 @@ fn templates_render_as_salt_renders_them() {
 fn compare(name: &str, wrong: &mut Vec<String>, total: &mut usize) {
     let probes = load(name);
     for (s, set) in probes.sets.iter().enumerate() {
-        let renderer = Renderer::new(Arc::new(Files(set.files.clone())), Limits::default());
+        let renderer = Renderer::new(Arc::new(Files(set.files.clone())), Environments::default(), Limits::default());
         for (i, probe) in set.probes.iter().enumerate() {
             *total += 1;
             let result = renderer.render(&format!("p{i:03}.sls"), &probe.template, &context(&probes, i));
@@ -92,7 +92,7 @@ fn compare(name: &str, wrong: &mut Vec<String>, total: &mut usize) {
 #[test]
 fn lines_of_the_output_lead_back_to_the_template() {
     let files = [("inc.jinja".to_owned(), "one\n{{ 1 }}\n".to_owned())];
-    let renderer = Renderer::new(Arc::new(Files(files.into_iter().collect())), Limits::default());
+    let renderer = Renderer::new(Arc::new(Files(files.into_iter().collect())), Environments::default(), Limits::default());
     let source = "a: 1\n{% set x = 2 %}\n{% for i in [1, 2] -%}\nb{{ i }}: {{ x }}\n  c: d\n{% endfor %}\n{% include 'inc.jinja' %}\nend\n";
     let rendered = renderer.render("p.sls", source, &context(&load("probes.json"), 0)).unwrap();
     let place = |line: &str| {
@@ -113,7 +113,7 @@ fn lines_of_the_output_lead_back_to_the_template() {
 fn errors_name_the_place_and_show_the_line() {
     let files = [("m.jinja", "{% macro f(x) %}\n  {{ x.y.z }}\n{% endmacro %}\n"), ("bad.jinja", "ok\n{{ 1 + }}\n")];
     let files = files.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    let renderer = Renderer::new(Arc::new(Files(files)), Limits::default());
+    let renderer = Renderer::new(Arc::new(Files(files)), Environments::default(), Limits::default());
     let context = context(&load("probes.json"), 0);
     let told = |source: &str| {
         let error = renderer.render("p.sls", source, &context).unwrap_err();
@@ -132,7 +132,7 @@ fn errors_name_the_place_and_show_the_line() {
 
 #[test]
 fn nothing_runs_away() {
-    let renderer = Renderer::new(Arc::new(Files(HashMap::new())), Limits { fuel: 3_000_000, ..Limits::default() });
+    let renderer = Renderer::new(Arc::new(Files(HashMap::new())), Environments::default(), Limits { fuel: 3_000_000, ..Limits::default() });
     let context = context(&load("probes.json"), 0);
     for source in [
         "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}",
@@ -264,7 +264,7 @@ fn no_text_makes_the_engine_panic() {
     for set in &probes.sets {
         for probe in &set.probes {
             // Compiled templates are kept for the life of a renderer.
-            let renderer = Renderer::new(Arc::new(Files(set.files.clone())), limits);
+            let renderer = Renderer::new(Arc::new(Files(set.files.clone())), Environments::default(), limits);
             for _ in 0..rounds {
                 let mut text: Vec<char> = probe.template.chars().collect();
                 for _ in 0..1 + dice.roll(4) {

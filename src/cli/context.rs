@@ -331,7 +331,7 @@ fn rendered(name: &str, text: &str) -> Result<String> {
         }
     }
     let context = jinja::Context::new(Arc::default(), Arc::default(), Arc::default(), Arc::new(jinja::Offline));
-    let renderer = jinja::Renderer::new(Arc::new(Nothing), jinja::Limits::default());
+    let renderer = jinja::Renderer::new(Arc::new(Nothing), jinja::Environments::default(), jinja::Limits::default());
     Ok(renderer.render(name, text, &context.for_file(name))?.text)
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::diagnostic::{Code, Diagnostic, Result, Span, nearest};
+use crate::lang::jinja::Environments;
 use crate::value::{Map, Value};
 use crate::yaml::{self, Data, Node};
 
@@ -36,17 +37,16 @@ const KEYS: [&str; 8] =
     ["file_roots", "pillar_roots", "roster", "nodegroups", "plan_commands", "connect_timeout", "run_timeout", "parallel"];
 
 /// Options of a Salt master that the compiler understands; they stand at the top level as in Salt's own file.
-pub const SALT_OPTIONS: [&str; 12] = [
+pub const SALT_OPTIONS: [&str; 11] = [
     "pillar_source_merging_strategy",
     "pillar_merge_lists",
     "pillar_includes_override_sls",
-    "pillar_safe_render_error",
-    "pillarenv_from_saltenv",
     "top_file_merging_strategy",
     "env_order",
     "default_top",
     "state_top",
     "jinja_env",
+    "jinja_sls_env",
     "jinja_trim_blocks",
     "jinja_lstrip_blocks",
 ];
@@ -80,6 +80,9 @@ impl Settings {
                 "run_timeout" => settings.run_timeout = Some(number(file, value)?),
                 "parallel" => settings.parallel = Some(number(file, value)?),
                 option if SALT_OPTIONS.contains(&option) => {
+                    if matches!(option, "jinja_env" | "jinja_sls_env") {
+                        environment(file, value)?;
+                    }
                     settings.options.insert(option, value.to_value());
                 }
                 unknown => {
@@ -136,6 +139,25 @@ fn roots(file: &str, node: &Node) -> Result<Roots> {
     }
 }
 
+/// Of what Salt hands to Jinja, only what templates are read with here; anything else would be without effect.
+fn environment(file: &str, node: &Node) -> Result<()> {
+    let Data::Map(entries) = &node.data else { return Err(wrong(file, node, "a Jinja environment is a mapping of options to values")) };
+    for (key, (_, value)) in entries {
+        let name = key.to_text();
+        if !Environments::KNOWN.contains(&name.to_lowercase().as_str()) {
+            return Err(wrong(
+                file,
+                value,
+                &format!("basalt's templates have no option {name:?}, only {}", Environments::KNOWN.join(" and ")),
+            ));
+        }
+        if !matches!(value.to_value(), Value::Bool(_)) {
+            return Err(wrong(file, value, &format!("{name} is true or false")));
+        }
+    }
+    Ok(())
+}
+
 fn text_of(file: &str, node: &Node) -> Result<String> {
     match node.to_value() {
         Value::Str(s) if !s.is_empty() => Ok(s),
@@ -176,6 +198,10 @@ mod tests {
         assert_eq!(fault.hint.as_deref(), Some("did you mean \"pillar_roots\"?"));
         assert!(Settings::parse("parallel: -1", "x").is_err());
         assert!(Settings::parse("- a", "x").is_err());
+        assert!(Settings::parse("jinja_env: {trim_blocks: true}", "x").is_ok());
+        for fault in ["jinja_env: {autoescape: true}", "jinja_sls_env: {trim_blocks: 1}", "jinja_env: true"] {
+            assert!(Settings::parse(fault, "x").is_err(), "{fault}");
+        }
     }
 
     #[test]

@@ -48,8 +48,9 @@ impl TreeCompiler {
             None if snapshot.has_folder("pillar") => Roots::base(vec![mount(snapshot, "pillar", "")]),
             None => Roots::base(Vec::new()),
         };
-        let options = Options { master: settings.options.clone(), ..Options::default() };
         let nodegroups = settings.nodegroups.clone().unwrap_or_default();
+        let mut options = Options { master: settings.options.clone(), ..Options::default() };
+        options.master.insert("nodegroups", nodegroups.clone());
         let downloads = Downloads::at(cache);
         Ok(TreeCompiler { compiler: Compiler::new(states, pillars, options), what, pillar, nodegroups, downloads })
     }

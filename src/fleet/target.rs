@@ -103,13 +103,18 @@ enum Expr {
 
 impl Target {
     pub fn parse(form: Form, text: &str, nodegroups: &Map) -> Result<Target> {
+        Target::delimited(form, text, ":", nodegroups)
+    }
+
+    /// A target whose keys have something else between them than a colon.
+    pub fn delimited(form: Form, text: &str, delimiter: &str, nodegroups: &Map) -> Result<Target> {
         let mut parser = Parser { text, nodegroups, open: Vec::new() };
         let expr = match form {
             Form::Compound => parser.compound(words(text))?,
             // For people: blanks between names are as good as commas.
-            Form::List if text.contains(',') => parser.single(form, ":", &text.replace(' ', ""), 1)?,
-            Form::List => parser.single(form, ":", &text.split_whitespace().collect::<Vec<_>>().join(","), 1)?,
-            _ => parser.single(form, ":", text, 1)?,
+            Form::List if text.contains(',') => parser.single(form, delimiter, &text.replace(' ', ""), 1)?,
+            Form::List => parser.single(form, delimiter, &text.split_whitespace().collect::<Vec<_>>().join(","), 1)?,
+            _ => parser.single(form, delimiter, text, 1)?,
         };
         Ok(Target { text: text.to_owned(), expr })
     }

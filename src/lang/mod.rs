@@ -191,7 +191,8 @@ impl jinja::Templates for Shelf {
 impl Compiler {
     pub fn new(roots: Roots, pillar_roots: Roots, options: Options) -> Compiler {
         let (roots, pillar_roots) = (Arc::new(roots), Arc::new(pillar_roots));
-        let renderer = |roots: &Arc<Roots>| jinja::Renderer::new(Arc::new(Shelf(roots.clone())), jinja::Limits::default());
+        let environments = jinja::Environments::of(&options.master);
+        let renderer = |roots: &Arc<Roots>| jinja::Renderer::new(Arc::new(Shelf(roots.clone())), environments, jinja::Limits::default());
         Compiler {
             templates: renderer(&roots),
             pillar_templates: renderer(&pillar_roots),

@@ -13,6 +13,11 @@ use crate::yaml::{Data, Place};
 const MAX_DEPTH: usize = 100;
 
 impl Compiler {
+    /// The environments whose top files count for pillar: with the strategy `none`, one.
+    pub(super) fn pillar_tops(&self, env: &str) -> bool {
+        self.options.text(STRATEGY) != Some("none") || env == self.options.saltenv
+    }
+
     /// The pillar of the session's host, with what was given for this run laid over it.
     pub(super) fn pillar(&self, session: &Session) -> Results<Map> {
         let mut errors = Vec::new();
@@ -168,9 +173,10 @@ impl Gather<'_> {
             included.into_iter().for_each(|more| self.merge.into(&mut data, more));
             return Some(data);
         }
-        let mut out = Map::new();
         included.push(data);
-        included.into_iter().for_each(|more| self.merge.into(&mut out, more));
+        let mut included = included.into_iter();
+        let mut out = included.next()?;
+        included.for_each(|more| self.merge.into(&mut out, more));
         Some(out)
     }
 
@@ -208,35 +214,49 @@ fn nested(key: Option<&str>, data: Map) -> Map {
 
 /// How two SLS become one: `pillar_source_merging_strategy`.
 #[derive(Clone, Copy)]
-struct Merge {
-    overwrite: bool,
-    lists: bool,
+enum Merge {
+    /// `smart`, `recurse`; `none`, which reads a single environment's top file and never joins lists.
+    Recurse { lists: bool },
+    /// `overwrite`, and `aggregate`: without the `!aggregate` of Salt's yamlex both replace key by key.
+    Overwrite,
+    /// `list`: both values of a key as a list, and no key that was not there before. As Salt starts with what the command line gives, so
+    /// nothing of the tree is left where that has nothing to add to.
+    List,
 }
 
 impl Merge {
     fn of(compiler: &Compiler, errors: &mut Vec<Diagnostic>) -> Merge {
-        let overwrite = match compiler.options.text("pillar_source_merging_strategy").unwrap_or("smart") {
-            "smart" | "recurse" => false,
-            "overwrite" => true,
+        let lists = compiler.options.truthy("pillar_merge_lists");
+        match compiler.options.text(STRATEGY).unwrap_or("smart") {
+            "smart" | "recurse" => Merge::Recurse { lists },
+            "none" => Merge::Recurse { lists: false },
+            "overwrite" | "aggregate" => Merge::Overwrite,
+            "list" => Merge::List,
             other => {
-                let error = Diagnostic::new(Code::Settings, format!("pillar_source_merging_strategy is {other:?}"));
-                errors.push(error.hint("basalt knows smart, recurse and overwrite"));
-                false
+                let error = Diagnostic::new(Code::Settings, format!("{STRATEGY} is {other:?}"));
+                errors.push(error.hint("there are smart, recurse, overwrite, aggregate, list and none"));
+                Merge::Recurse { lists }
             }
-        };
-        Merge { overwrite, lists: compiler.options.truthy("pillar_merge_lists") }
+        }
     }
 
     fn into(self, into: &mut Map, from: Map) {
-        if self.overwrite {
-            for (key, value) in from {
-                into.0.insert(key, value);
+        match self {
+            Merge::Recurse { lists } => merge(into, from, lists),
+            Merge::Overwrite => from.into_iter().for_each(|(key, value)| drop(into.0.insert(key, value))),
+            Merge::List => {
+                for (key, value) in from {
+                    if let Some(there) = into.0.get_mut(&key) {
+                        *there = Value::List(vec![std::mem::take(there), value]);
+                    }
+                }
             }
-        } else {
-            merge(into, from, self.lists);
         }
     }
 }
+
+/// The setting's name.
+const STRATEGY: &str = "pillar_source_merging_strategy";
 
 /// Lays `from` over `into`: mappings recursively, lists joined without repeats where `lists`, everything else replaced.
 pub fn merge(into: &mut Map, from: Map, lists: bool) {

@@ -267,3 +267,102 @@ fn templates_of_sources_see_context_over_defaults_and_the_pillar() {
     let broken = [files[0], ("a/x.j2", "one\n{{ who.x.y }}\n")];
     assert!(with(&broken, "{}", &[]).unwrap_err()[0].to_string().starts_with("a/x.j2:2"));
 }
+
+/// The compiler of trees for states and pillar with these settings.
+fn set(states: &[(&str, &str)], pillar: &[(&str, &str)], settings: &str) -> Compiler {
+    let roots = |files: &[(&str, &str)]| {
+        let tree = Memory(files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect());
+        Roots::base(vec![Mount { name: String::new(), tree: Arc::new(tree) }])
+    };
+    let master = serde_json::from_str(settings).unwrap();
+    Compiler::new(roots(states), roots(pillar), Options { master, ..Options::default() })
+}
+
+#[test]
+fn jinja_is_set_for_sls_and_for_other_templates_apart_and_reaches_imports() {
+    let imported = "{% macro m() %}\n  {% if true %}\n  one\n  {% endif %}\ntwo\n{% endmacro %}\n";
+    let body = "{% from 'm.jinja' import m %}\n{% set own %}\n  {% if true %}\n  one\n  {% endif %}\n{% endset %}\n\
+                a:\n  test.nop:\n    - both: {{ [own, m()] | json }}\n/f:\n  file.managed:\n    - source: salt://f\n    - template: jinja\n";
+    let header = format!("#jinja2: {{\"trim_blocks\": true, \"lstrip_blocks\": true}}\n{body}");
+    let both = |settings: &str, sls: &str| {
+        let compiler = set(&[("a.sls", sls), ("m.jinja", imported), ("f", "  {% if true %}\nf\n{% endif %}\n")], &[], settings);
+        let compiled = compile(&compiler, &["a"]).unwrap();
+        let file = &compiled.blobs[&compiled.lows[1].contents[0].hash];
+        format!("{} {:?}", compiled.lows[0].args.get("both").unwrap(), String::from_utf8_lossy(file))
+    };
+    let (as_it_is, stripped) = (r#"["\n  \n  one\n  \n","\n  \n  one\n  \ntwo\n"]"#, r#"["  one\n","  one\ntwo\n"]"#);
+    assert_eq!(both("{}", body), format!(r#"{as_it_is} "  \nf\n\n""#));
+    let all = r#"{"trim_blocks": true, "LSTRIP_BLOCKS": true}"#;
+    assert_eq!(both(&format!(r#"{{"jinja_sls_env": {all}}}"#), body), format!(r#"{stripped} "  \nf\n\n""#));
+    assert_eq!(both(&format!(r#"{{"jinja_env": {all}}}"#), body), format!(r#"{as_it_is} "f\n""#));
+    assert_eq!(both(r#"{"jinja_trim_blocks": true}"#, body), r#"["    one\n  ","    one\n  two\n"] "  f\n""#);
+    assert_eq!(both("{}", &header), format!(r#"{stripped} "  \nf\n\n""#));
+}
+
+#[test]
+fn pillar_is_merged_in_every_way_that_salt_has() {
+    let files = [
+        ("top.sls", "base: {'*': [a, b]}\n"),
+        ("a.sls", "k: {x: 1, l: [1]}\nl: [1, 2]\ns: 1\nonly_a: 1\n"),
+        ("b.sls", "k: {y: 2, l: [2]}\nl: [2, 3]\ns: 2\nonly_b: 1\n"),
+    ];
+    let merged = |strategy: &str, lists: bool, over: &str| {
+        let settings = format!(r#"{{"pillar_source_merging_strategy": "{strategy}", "pillar_merge_lists": {lists}}}"#);
+        let (grains, over) = (Map::new(), serde_json::from_str(over).unwrap());
+        let host = HostInput { id: "h1", grains: &grains, pillar_override: Some(&over), answers: &[], matcher: &Everything };
+        set(&[], &files, &settings).pillar_data(&host).found.map(|pillar| Value::Map(pillar).to_string()).map_err(|e| e[0].to_string())
+    };
+    let recursive = r#"{"k":{"x":1,"l":[2],"y":2},"l":[2,3],"s":2,"only_a":1,"only_b":1}"#;
+    let joined = r#"{"k":{"x":1,"l":[1,2],"y":2},"l":[1,2,3],"s":2,"only_a":1,"only_b":1}"#;
+    let replaced = r#"{"k":{"y":2,"l":[2]},"l":[2,3],"s":2,"only_a":1,"only_b":1}"#;
+    for (strategy, plain, lists) in [
+        ("smart", recursive, joined),
+        ("recurse", recursive, joined),
+        ("none", recursive, recursive),
+        ("overwrite", replaced, replaced),
+        ("aggregate", replaced, replaced),
+        ("list", "{}", "{}"),
+    ] {
+        assert_eq!(merged(strategy, false, "{}").as_deref(), Ok(plain), "{strategy}");
+        assert_eq!(merged(strategy, true, "{}").as_deref(), Ok(lists), "{strategy} with lists");
+    }
+    assert_eq!(merged("list", false, r#"{"s": 0}"#).as_deref(), Ok(r#"{"s":[[[0,1],2],0]}"#));
+    assert!(merged("smrt", false, "{}").unwrap_err().contains("smrt"));
+}
+
+#[test]
+fn templates_match_targets_with_their_own_host() {
+    let calls = [
+        ("match.compound('G@os:Debian and not web*')", "true"),
+        ("match.compound('G@os:Debian and web*', 'web1')", "true"),
+        ("match.compound('I@role:web and ( nope or')", "false"),
+        ("match.compound('N@us')", "true"),
+        ("match.grain('os:Deb*')", "true"),
+        ("match.grain('os|Deb*', '|')", "true"),
+        ("match.grain('nothing')", "false"),
+        ("match.grain_pcre('os:^Deb')", "true"),
+        ("match.pcre('mini.*')", "true"),
+        ("match.pcre('(')", "false"),
+        ("match.list('a,minion1,b')", "true"),
+        ("match.list(['minion1'])", "true"),
+        ("match.glob('min*')", "true"),
+        ("match.pillar('role:w*')", "true"),
+        ("match.filter_by({'x*': 1, 'G@os:Debian': {'a': 1}}, merge={'b': 2})", r#"{"a":1,"b":2}"#),
+        ("match.filter_by({'x*': 1, 'default': 3}, merge={'b': 2})", "3"),
+        ("match.filter_by({'web1': 1}, tgt_type='list_', minion_id='web1')", "1"),
+        ("match.search_by({'x': ['min*', 'G@os:Debian'], 'y': ['x*']})", r#"["x","x"]"#),
+        ("match.search_by({'y': ['x*']})", "null"),
+        ("match.ifelse('x*', 1, True, 2, 3)", "2"),
+        ("match.ifelse('x*', 1, False, 2, 3)", "3"),
+    ];
+    let (grains, pillar) = (r#"{"id": "minion1", "os": "Debian"}"#, r#"{"role": "web"}"#);
+    let (grains, pillar): (Map, Map) = (serde_json::from_str(grains).unwrap(), serde_json::from_str(pillar).unwrap());
+    for (call, expected) in calls {
+        let (name, arguments) = call.split_once('(').unwrap();
+        let sls = format!("a:\n  test.nop:\n    - r: {{{{ salt['{name}']({arguments} | json }}}}\n");
+        let compiler = set(&[("a.sls", &sls)], &[], r#"{"nodegroups": {"us": "minion*"}}"#);
+        let host = HostInput { id: "minion1", grains: &grains, pillar_override: Some(&pillar), answers: &[], matcher: &Everything };
+        let compiled = compiler.compile(&host, &What::Sls(vec!["a".into()])).unwrap();
+        assert_eq!(serde_json::to_string(compiled.lows[0].args.get("r").unwrap()).unwrap(), expected, "{call}");
+    }
+}

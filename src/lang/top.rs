@@ -145,6 +145,7 @@ impl Compiler {
         if self.options.list("env_order").is_empty() {
             envs.sort_by_key(|env| *env != "base");
         }
+        envs.retain(|env| side == Side::States || self.pillar_tops(env));
         for env in envs {
             let mut list = Vec::new();
             let mut done = HashSet::new();

@@ -1,7 +1,6 @@
-//! `test.*`, `log.*` and the parts of `match` that need no targeting.
+//! `test.*` and `log.*`.
 
-use super::{Function, error, text};
-use crate::lang::glob;
+use super::{Function, error};
 use crate::value::{Map, Value};
 
 pub const TABLE: &[(&str, Function)] = &[
@@ -31,17 +30,4 @@ pub const TABLE: &[(&str, Function)] = &[
     ("log.error", |_, _| Ok(Value::Bool(true))),
     ("log.critical", |_, _| Ok(Value::Bool(true))),
     ("log.exception", |_, _| Ok(Value::Bool(true))),
-    ("match.glob", |s, c| {
-        let [target, id] = c.bind(["tgt", "minion_id"], 1)?;
-        let own = s.context.grains.get("id");
-        Ok(Value::Bool(glob::matches(&text(target), &text(id.filter(|i| i.truthy()).or(own)))))
-    }),
-    ("match.list", |s, c| {
-        let [target, id] = c.bind(["tgt", "minion_id"], 1)?;
-        let id = text(id.filter(|i| i.truthy()).or(s.context.grains.get("id")));
-        Ok(Value::Bool(match target {
-            Some(Value::List(ids)) => ids.iter().any(|i| i.to_text() == id),
-            target => text(target).split(',').any(|i| i == id),
-        }))
-    }),
 ];

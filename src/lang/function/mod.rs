@@ -6,6 +6,7 @@ mod data;
 mod files;
 pub mod hash;
 mod lookup;
+mod matching;
 pub mod network;
 mod path;
 mod slsutil;
@@ -24,8 +25,8 @@ pub struct Site<'a> {
 
 type Function = fn(&Site<'_>, Call<'_>) -> Result<Value>;
 
-fn tables() -> [&'static [(&'static str, Function)]; 8] {
-    [lookup::TABLE, slsutil::TABLE, files::TABLE, path::TABLE, network::TABLE, hash::TABLE, version::TABLE, check::TABLE]
+fn tables() -> [&'static [(&'static str, Function)]; 9] {
+    [lookup::TABLE, slsutil::TABLE, files::TABLE, path::TABLE, network::TABLE, hash::TABLE, version::TABLE, check::TABLE, matching::TABLE]
 }
 
 fn find(name: &str) -> Option<Function> {

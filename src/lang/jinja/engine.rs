@@ -25,6 +25,7 @@ struct Given {
     source: Source,
     tplfile: String,
     tpldir: String,
+    options: Options,
 }
 
 struct Loaded {
@@ -61,13 +62,13 @@ impl Sources {
         Sources { templates, given: Mutex::default(), loaded: Mutex::default() }
     }
 
-    /// Takes a template that came as text; gives the engine's name for it.
-    pub fn give(&self, hash: u64, name: &str, text: &str, tplfile: &str, tpldir: &str) -> Arc<str> {
+    /// Takes a template that came as text; gives the engine's name for it, and the options it and its imports are read with.
+    pub fn give(&self, hash: u64, name: &str, text: &str, place: &Place, options: Options) -> (Arc<str>, Options) {
         let key = format!("given:{hash:x}");
         let source = Source { file: name.into(), text: text.into() };
-        let given = Given { source, tplfile: tplfile.to_owned(), tpldir: tpldir.to_owned() };
+        let given = Given { source, tplfile: place.tplfile.to_owned(), tpldir: place.tpldir.to_owned(), options };
         self.given.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), given);
-        key.into()
+        (key.into(), header(text, options).0)
     }
 
     /// The file behind an engine's name.
@@ -79,21 +80,29 @@ impl Sources {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 
-    /// The printed source of a template: `given:HASH`, or `whole:ENV:PATH`, or `alone:ENV:PATH`, or `nothing`.
+    /// The printed source of a template: `given:HASH`, or `whole:ENV:PATH`, or `alone:ENV:PATH`, or `nothing`. Options stand behind the
+    /// first word: `whole+trim+lstrip:ENV:PATH`.
     fn load(&self, name: &str) -> Result<Option<String>, Error> {
         if name == "nothing" {
             return Ok(Some(String::new()));
         }
-        let mut options = Options::default();
+        let mut options;
         let mut cut = None;
         let (source, tplfile, tpldir, mode) = if name.starts_with("given:") {
             let given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(given) = given.get(name) else { return Ok(None) };
-            (options, cut) = header(&given.source.text, options);
+            (options, cut) = header(&given.source.text, given.options);
             (given.source.clone(), given.tplfile.clone(), given.tpldir.clone(), Mode::Whole)
         } else {
             let mut parts = name.splitn(3, ':');
             let (Some(mode), Some(saltenv), Some(path)) = (parts.next(), parts.next(), parts.next()) else { return Ok(None) };
+            let mut words = mode.split('+');
+            let mode = words.next().unwrap_or("");
+            options = Options::default();
+            words.for_each(|word| match word {
+                "trim" => options.trim_blocks = true,
+                _ => options.lstrip_blocks = true,
+            });
             let mut path = path.split(WRITTEN);
             let (path, importer, written) = (path.next().unwrap_or(""), path.next(), path.next());
             let Some(source) = self.templates.read(saltenv, path) else { return Ok(None) };
@@ -311,7 +320,9 @@ fn resolve(state: &State, value: &Value, args: &[Value], include: bool) -> Done 
         if run.templates.read(saltenv, &path).is_some() {
             // Salt: a template named relatively keeps the importer's tpldir, and its name as written is its tplfile.
             let written = if is_relative(text) { format!("{WRITTEN}{dir}{WRITTEN}{text}") } else { String::new() };
-            return Ok(Value::from(format!("{mode}:{saltenv}:{path}{written}")));
+            let trim = if run.options.trim_blocks { "+trim" } else { "" };
+            let lstrip = if run.options.lstrip_blocks { "+lstrip" } else { "" };
+            return Ok(Value::from(format!("{mode}{trim}{lstrip}:{saltenv}:{path}{written}")));
         }
     }
     if ignore {

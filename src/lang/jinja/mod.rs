@@ -30,6 +30,9 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rewrite::Place;
+use scan::Options;
+
 use crate::diagnostic::{Code, Diagnostic, Result, Span};
 use crate::value::{Map, Value};
 
@@ -154,6 +157,30 @@ impl Default for Limits {
     }
 }
 
+/// Salt's environment of SLS (`jinja_sls_env`) and of every other template (`jinja_env`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Environments {
+    sls: Options,
+    other: Options,
+}
+
+impl Environments {
+    /// What environments may say.
+    pub const KNOWN: [&str; 2] = ["trim_blocks", "lstrip_blocks"];
+
+    /// From the settings of a Salt master; `jinja_trim_blocks` and `jinja_lstrip_blocks` go over both.
+    pub fn of(master: &Map) -> Environments {
+        let both = [("jinja_trim_blocks", "trim_blocks"), ("jinja_lstrip_blocks", "lstrip_blocks")];
+        let both = both.map(|(setting, name)| (name, master.get(setting).is_some_and(Value::truthy)));
+        let options = |setting: &str| {
+            let own = master.get(setting).and_then(Value::as_map).into_iter().flatten();
+            let own = own.filter_map(|(name, value)| Some((name.as_str()?, value.truthy())));
+            Options::default().with(own.chain(both.into_iter().filter(|(_, on)| *on)))
+        };
+        Environments { sls: options("jinja_sls_env"), other: options("jinja_env") }
+    }
+}
+
 /// What a rendering gives.
 #[derive(Clone, Debug)]
 pub struct Rendered {
@@ -194,7 +221,8 @@ struct Compiled {
     sources: Arc<engine::Sources>,
     environment: minijinja::Environment<'static>,
     /// Templates that came as text, by name and text.
-    given: Mutex<HashMap<u64, Arc<str>>>,
+    given: Mutex<HashMap<u64, (Arc<str>, Options)>>,
+    environments: Environments,
     limits: Limits,
 }
 
@@ -204,20 +232,20 @@ thread_local! {
 }
 
 impl Renderer {
-    pub fn new(templates: Arc<dyn Templates>, limits: Limits) -> Renderer {
+    pub fn new(templates: Arc<dyn Templates>, environments: Environments, limits: Limits) -> Renderer {
         let sources = Arc::new(engine::Sources::new(templates.clone()));
         let environment = engine::environment(&sources, &limits);
-        Renderer(Arc::new(Compiled { templates, sources, environment, given: Mutex::default(), limits }))
+        Renderer(Arc::new(Compiled { templates, sources, environment, given: Mutex::default(), environments, limits }))
     }
 
     /// Renders `source`. `name` is its file, for errors; relative imports start at the context's `tpldir`.
     pub fn render(&self, name: &str, source: &str, context: &Context) -> Result<Rendered> {
         let Compiled { templates, sources, environment, limits, .. } = &*self.0;
         let diagnose = |e: minijinja::Error| Box::new(sources.diagnose(&e));
-        let key = self.given(name, source, context);
+        let (key, options) = self.given(name, source, context);
         let template = environment.get_template(&key).map_err(diagnose)?;
         let output = run::Output::new(limits.output);
-        let run = Arc::new(run::Run::new(context.clone(), templates.clone(), self.clone(), output.clone()));
+        let run = Arc::new(run::Run::new(context.clone(), templates.clone(), options, self.clone(), output.clone()));
         let root = minijinja::Value::from_object(run::Root(run));
         template.render_captured_to(root, output.clone()).map_err(diagnose)?;
         let bytes = std::mem::take(&mut *output.text.lock().unwrap_or_else(PoisonError::into_inner));
@@ -241,12 +269,14 @@ impl Renderer {
         result
     }
 
-    fn given(&self, name: &str, source: &str, context: &Context) -> Arc<str> {
+    fn given(&self, name: &str, source: &str, context: &Context) -> (Arc<str>, Options) {
+        let options = if context.sls.is_empty() { self.0.environments.other } else { self.0.environments.sls };
         let mut hasher = DefaultHasher::new();
-        (name, source, &context.tplfile, &context.tpldir).hash(&mut hasher);
+        (name, source, &context.tplfile, &context.tpldir, options).hash(&mut hasher);
         let hash = hasher.finish();
         let mut given = self.0.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let give = || self.0.sources.give(hash, name, source, &context.tplfile, &context.tpldir);
+        let place = Place { tplfile: &context.tplfile, tpldir: &context.tpldir };
+        let give = || self.0.sources.give(hash, name, source, &place, options);
         given.entry(hash).or_insert_with(give).clone()
     }
 

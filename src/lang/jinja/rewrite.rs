@@ -544,13 +544,6 @@ pub fn header(source: &str, options: Options) -> (Options, Option<std::ops::Rang
     let line = rest.get(..length).unwrap_or("");
     let Some(payload) = line.strip_prefix("#jinja2:") else { return (options, None) };
     let Ok(serde_json::Value::Object(settings)) = serde_json::from_str(payload.trim()) else { return (options, None) };
-    let mut options = options;
-    for (key, value) in settings {
-        match key.to_lowercase().as_str() {
-            "trim_blocks" => options.trim_blocks = value.as_bool().unwrap_or(true),
-            "lstrip_blocks" => options.lstrip_blocks = value.as_bool().unwrap_or(true),
-            _ => {}
-        }
-    }
-    (options, Some(start..start + length))
+    let settings = settings.iter().map(|(key, value)| (key.as_str(), value.as_bool().unwrap_or(true)));
+    (options.with(settings), Some(start..start + length))
 }

@@ -9,6 +9,7 @@ use minijinja::value::Object;
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::call::Kept;
+use super::scan::Options;
 use super::value::{Dict, Flavour, from_map, from_plain};
 use super::{Context, Renderer, Templates};
 use crate::diagnostic::Diagnostic;
@@ -20,6 +21,8 @@ pub const NAME: &str = "__run";
 pub struct Run {
     pub context: Context,
     pub templates: Arc<dyn Templates>,
+    /// How what it imports is read.
+    pub options: Options,
     renderer: Renderer,
     pub kept: Kept,
     grains: OnceLock<Value>,
@@ -59,9 +62,9 @@ impl Object for Root {
 }
 
 impl Run {
-    pub fn new(context: Context, templates: Arc<dyn Templates>, renderer: Renderer, output: Output) -> Run {
+    pub fn new(context: Context, templates: Arc<dyn Templates>, options: Options, renderer: Renderer, output: Output) -> Run {
         let (grains, pillar, opts) = Default::default();
-        Run { context, templates, renderer, kept: Kept::default(), grains, pillar, opts, output }
+        Run { context, templates, options, renderer, kept: Kept::default(), grains, pillar, opts, output }
     }
 
     /// A name of the root context.

@@ -54,10 +54,24 @@ pub enum Piece {
 }
 
 /// Whitespace options, from the settings or a `#jinja2:` header.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Options {
     pub trim_blocks: bool,
     pub lstrip_blocks: bool,
+}
+
+impl Options {
+    /// These, changed by what Salt's `jinja_env` or a header says; names in either case.
+    pub fn with<'a>(mut self, settings: impl Iterator<Item = (&'a str, bool)>) -> Options {
+        for (name, value) in settings {
+            match name.to_lowercase().as_str() {
+                "trim_blocks" => self.trim_blocks = value,
+                "lstrip_blocks" => self.lstrip_blocks = value,
+                _ => {}
+            }
+        }
+        self
+    }
 }
 
 /// The longest operators first.
