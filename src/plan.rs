@@ -55,7 +55,47 @@ pub struct Requisite {
     pub kind: RequisiteKind,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub any: bool,
-    pub of: Vec<usize>,
+    pub of: Indexes,
+}
+
+/// Indexes of lows, ascending, as runs of neighbours (first and last): the states of an SLS mostly stand together, and thousands of
+/// states may require them all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Indexes(Vec<(usize, usize)>);
+
+impl Indexes {
+    pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
+        self.0.iter().flat_map(|(first, last)| *first..=*last)
+    }
+
+    pub fn contains(&self, index: usize) -> bool {
+        self.0.iter().any(|(first, last)| (*first..=*last).contains(&index))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether all of them are below `count`.
+    pub fn are_below(&self, count: usize) -> bool {
+        self.0.iter().all(|(first, last)| first <= last && *last < count)
+    }
+}
+
+impl FromIterator<usize> for Indexes {
+    fn from_iter<I: IntoIterator<Item = usize>>(indexes: I) -> Indexes {
+        let mut indexes: Vec<usize> = indexes.into_iter().collect();
+        indexes.sort_unstable();
+        let mut runs: Vec<(usize, usize)> = Vec::new();
+        for index in indexes {
+            match runs.last_mut() {
+                Some((_, last)) if index <= last.saturating_add(1) => *last = index,
+                _ => runs.push((index, index)),
+            }
+        }
+        Indexes(runs)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -380,5 +420,15 @@ mod tests {
         assert_eq!(key.to_string().parse::<Key>(), Ok(key));
         assert!("nothing".parse::<Key>().is_err());
         assert!("planet:mars".parse::<Key>().is_err());
+    }
+
+    #[test]
+    fn indexes_are_runs_of_neighbours() {
+        let indexes: Indexes = [7, 2, 3, 3, 4, 9, 8].into_iter().collect();
+        assert_eq!(serde_json::to_string(&indexes).unwrap(), "[[2,4],[7,9]]");
+        assert_eq!(indexes.iter().collect::<Vec<_>>(), [2, 3, 4, 7, 8, 9]);
+        assert!(indexes.contains(9) && !indexes.contains(5) && indexes.are_below(10) && !indexes.are_below(9));
+        assert!(!serde_json::from_str::<Indexes>("[[4,2]]").unwrap().are_below(10));
+        assert!(Indexes::default().is_empty());
     }
 }

@@ -86,6 +86,10 @@ pub struct Planned {
 
 /// Plans `request` on a host. Nothing is changed there.
 pub fn plan(sys: &System, request: PlanRequest) -> Result<Plan> {
+    let count = request.lows.len();
+    if request.lows.iter().flat_map(|low| &low.requisites).any(|requisite| !requisite.of.are_below(count)) {
+        return Err(Diagnostic::new(Code::Damaged, "a requisite names a state that is not there").into());
+    }
     let functions = parse(&request.lows)?;
     let mask = Mask::new(&request.secrets);
     let commands = Commands::default();
@@ -387,7 +391,7 @@ impl<'a> Planner<'a> {
     /// What a low that listens does at the end. `None`: it does not listen, or nothing it listens to changes.
     pub fn listen(&self, index: usize) -> Option<(Status, Decision)> {
         let (low, function) = (self.lows.get(index)?, self.functions.get(index)?);
-        let of: Vec<usize> = low.requisites.iter().filter(|r| r.kind == RequisiteKind::Listen).flat_map(|r| r.of.iter().copied()).collect();
+        let of: Vec<usize> = low.requisites.iter().filter(|r| r.kind == RequisiteKind::Listen).flat_map(|r| r.of.iter()).collect();
         let with = |wanted: Maybe| -> Vec<usize> { of.iter().copied().filter(|i| self.fate(*i).changes == wanted).collect() };
         let (changed, may_change) = (with(Maybe::Yes), with(Maybe::Unknown));
         let view = View { projection: &self.projection, lows: self.lows, low };
@@ -464,7 +468,7 @@ impl<'a> Planner<'a> {
 /// The lows that stand in the list only as the test run of a `prereq`: their real turn comes later.
 fn test_runs(lows: &[Low]) -> BTreeSet<usize> {
     let prereqs = lows.iter().enumerate().flat_map(|(i, low)| low.requisites.iter().map(move |r| (i, r)));
-    let named = prereqs.filter(|(_, r)| r.kind == RequisiteKind::Prereq).flat_map(|(i, r)| r.of.iter().copied().filter(move |of| *of < i));
+    let named = prereqs.filter(|(_, r)| r.kind == RequisiteKind::Prereq).flat_map(|(i, r)| r.of.iter().filter(move |of| *of < i));
     let again = |of: &usize| {
         let (Some(low), Some(later)) = (lows.get(*of), lows.get(of + 1..)) else { return false };
         later.iter().any(|other| (&other.state, &other.fun, &other.id, &other.name) == (&low.state, &low.fun, &low.id, &low.name))

@@ -339,8 +339,8 @@ impl There for View<'_, '_> {
 
     fn required(&self) -> Vec<&Low> {
         let required = |kind: RequisiteKind| matches!(kind, RequisiteKind::Require | RequisiteKind::Watch);
-        let of = self.low.requisites.iter().filter(|r| required(r.kind)).flat_map(|r| &r.of);
-        of.filter_map(|index| self.lows.get(*index)).collect()
+        let of = self.low.requisites.iter().filter(|r| required(r.kind)).flat_map(|r| r.of.iter());
+        of.filter_map(|index| self.lows.get(index)).collect()
     }
 
     fn bytes(&self, hash: &Hash) -> Result<Arc<[u8]>> {

@@ -2,7 +2,7 @@
 //!
 //! The planner asks with planned fates, the runner with real ones.
 
-use crate::plan::{Low, RequisiteKind};
+use crate::plan::{Indexes, Low, RequisiteKind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Maybe {
@@ -50,16 +50,16 @@ pub fn status(low: &Low, fate: &dyn Fn(usize) -> Fate, test: &dyn Fn(usize) -> F
         let of = &requisite.of;
         match requisite.kind {
             RequisiteKind::Require | RequisiteKind::Watch => {
-                let failed: Vec<usize> = of.iter().copied().filter(|i| fate(*i).failed).collect();
-                if !requisite.any || failed.len() == of.len() {
+                let failed: Vec<usize> = of.iter().filter(|i| fate(*i).failed).collect();
+                if !requisite.any || failed.len() == of.iter().count() {
                     found.failed.extend(failed);
                 }
                 if requisite.kind == RequisiteKind::Watch {
-                    found.changed.extend(of.iter().filter(|i| fate(**i).changes == Maybe::Yes));
-                    found.may_change.extend(of.iter().filter(|i| fate(**i).changes == Maybe::Unknown));
+                    found.changed.extend(of.iter().filter(|i| fate(*i).changes == Maybe::Yes));
+                    found.may_change.extend(of.iter().filter(|i| fate(*i).changes == Maybe::Unknown));
                 }
             }
-            RequisiteKind::Onchanges => onchanges.extend(of.iter().copied()),
+            RequisiteKind::Onchanges => onchanges.extend(of.iter()),
             RequisiteKind::Onfail => found.onfail(requisite.any, of, fate),
             RequisiteKind::Prereq => found.prereq(of, test),
             // Fires at the end of the run and keeps nothing from running.
@@ -95,17 +95,17 @@ impl Found {
     }
 
     /// What a requisite of its own kept from running is no success and, where another target succeeded, no failure either.
-    fn onfail(&mut self, any: bool, of: &[usize], fate: &dyn Fn(usize) -> Fate) {
-        let succeeded = of.iter().any(|i| !fate(*i).failed);
-        let failed = of.iter().any(|i| fate(*i).failed && fate(*i).ran);
+    fn onfail(&mut self, any: bool, of: &Indexes, fate: &dyn Fn(usize) -> Fate) {
+        let succeeded = of.iter().any(|i| !fate(i).failed);
+        let failed = of.iter().any(|i| fate(i).failed && fate(i).ran);
         if succeeded && !(any && failed) {
-            self.if_fails = Some(of.iter().copied().filter(|i| !fate(*i).failed).collect());
+            self.if_fails = Some(of.iter().filter(|i| !fate(*i).failed).collect());
         }
     }
 
-    fn prereq(&mut self, of: &[usize], test: &dyn Fn(usize) -> Fate) {
-        let with = |wanted: Maybe| of.iter().copied().filter(move |i| test(*i).changes == wanted);
-        self.failed.extend(of.iter().filter(|i| test(**i).failed));
+    fn prereq(&mut self, of: &Indexes, test: &dyn Fn(usize) -> Fate) {
+        let with = |wanted: Maybe| of.iter().filter(move |i| test(*i).changes == wanted);
+        self.failed.extend(of.iter().filter(|i| test(*i).failed));
         if with(Maybe::Yes).next().is_some() {
             return;
         }
@@ -152,7 +152,11 @@ mod tests {
                 .unwrap();
         low.requisites = requisites
             .iter()
-            .map(|(kind, any, of)| Requisite { kind: serde_json::from_value((*kind).into()).unwrap(), any: *any, of: of.to_vec() })
+            .map(|(kind, any, of)| Requisite {
+                kind: serde_json::from_value((*kind).into()).unwrap(),
+                any: *any,
+                of: of.iter().copied().collect(),
+            })
             .collect();
         status(&low, &|i| fates[i], &|i| fates[i])
     }

@@ -466,7 +466,7 @@ impl<'a> Runner<'a> {
         for turn in self.plan.turns.iter().filter(|turn| !turn.listens && turn.low > index) {
             let Decision::Do(deed) = &turn.decision else { continue };
             let Some(low) = self.plan.lows.get(turn.low) else { break };
-            let waits = low.requisites.iter().filter(|r| r.kind != RequisiteKind::Listen).flat_map(|r| &r.of).any(|of| *of >= index);
+            let waits = low.requisites.iter().filter(|r| r.kind != RequisiteKind::Listen).flat_map(|r| r.of.iter()).any(|of| of >= index);
             let [other] = deed.changes.as_slice() else { break };
             let how = |to: &Attrs| -> Attrs {
                 to.iter().filter(|(n, _)| n.starts_with('@') && !n.contains(':')).map(|(n, v)| (n.clone(), v.clone())).collect()
@@ -562,8 +562,8 @@ impl<'a> Runner<'a> {
     /// Whether something that a low watches has changed, in this run or an earlier one.
     fn must_react(&self, low: &Low, what: &str) -> bool {
         let reacts = |kind: RequisiteKind| matches!(kind, RequisiteKind::Watch | RequisiteKind::Listen);
-        let mut of = low.requisites.iter().filter(|r| reacts(r.kind)).flat_map(|r| &r.of);
-        let changed = |of: &usize| self.planner.fates.get(*of).copied().flatten().is_some_and(|fate| fate.changes == Maybe::Yes);
+        let mut of = low.requisites.iter().filter(|r| reacts(r.kind)).flat_map(|r| r.of.iter());
+        let changed = |of: usize| self.planner.fates.get(of).copied().flatten().is_some_and(|fate| fate.changes == Maybe::Yes);
         self.plan.owed.iter().any(|(older, _)| older == what) || of.any(changed)
     }
 }

@@ -101,13 +101,13 @@ fn text(printer: &Printer, host: &str, index: usize, low: &Low, lows: &[Low], pl
             }
         }
     }
-    let name = |i: &usize| lows.get(*i).map_or_else(String::new, |l| format!("{} {} ({})", l.function(), l.name, l.sls));
+    let name = |i: usize| lows.get(i).map_or_else(String::new, |l| format!("{} {} ({})", l.function(), l.name, l.sls));
     for requisite in &low.requisites {
         let kind = format!("{:?}", requisite.kind).to_lowercase();
         lines.extend(requisite.of.iter().map(|i| format!("  {kind:9} {}", name(i))));
     }
     for other in lows {
-        for requisite in other.requisites.iter().filter(|r| r.of.contains(&index)) {
+        for requisite in other.requisites.iter().filter(|r| r.of.contains(index)) {
             let kind = format!("{:?}", requisite.kind).to_lowercase();
             lines.push(format!("  needed by {} {} ({kind})", other.function(), other.name));
         }

@@ -115,6 +115,10 @@ async fn of_hosts(args: SeeArgs, thing: Thing, color: Color) -> Ended {
         let fault = Diagnostic::new(Code::Usage, "--id is for looking without a host, and this asks the hosts of the roster");
         return Err(fault.hint("name the host as TARGET, or give --grains too").into());
     }
+    if args.words.len() > 1 && matches!(thing, Thing::Top | Thing::Pillar | Thing::Grains) {
+        let fault = Diagnostic::new(Code::Usage, format!("the {} of a host does not depend on SLS", thing.name()));
+        return Err(fault.hint("name hosts with one TARGET: 'web*', or -L web1,web2").into());
+    }
     let printer = Arc::new(Printer::new(args.json, color));
     let context = Context::open(&args.repository, &args.connect, printer.clone())?;
     let mut words = args.words.into_iter();

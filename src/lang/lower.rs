@@ -83,20 +83,17 @@ fn one(chunk: &Chunk, ordered: &Ordered, index: usize, place: &[Option<usize>]) 
             args.0.insert(key.clone(), value.clone());
         }
     }
-    let mut requisites: Vec<Requisite> = Vec::new();
+    let mut requisites: Vec<(RequisiteKind, bool, Vec<usize>)> = Vec::new();
     for (kind, targets) in ordered.requisites(index) {
         let (kind, any) = meaning(kind);
         let targets = targets.filter_map(|target| place.get(target).copied().flatten());
-        match requisites.iter_mut().find(|r| r.kind == kind && r.any == any) {
-            Some(there) => there.of.extend(targets),
-            None => requisites.push(Requisite { kind, any, of: targets.collect() }),
+        match requisites.iter_mut().find(|(k, a, _)| *k == kind && *a == any) {
+            Some((_, _, there)) => there.extend(targets),
+            None => requisites.push((kind, any, targets.collect())),
         }
     }
-    for requisite in &mut requisites {
-        requisite.of.sort_unstable();
-        requisite.of.dedup();
-    }
-    requisites.retain(|requisite| !requisite.of.is_empty());
+    let requisites = requisites.into_iter().map(|(kind, any, of)| Requisite { kind, any, of: of.into_iter().collect() });
+    let requisites = requisites.filter(|requisite| !requisite.of.is_empty()).collect();
     Ok(Low {
         id: chunk.text("__id__"),
         sls: chunk.text("__sls__"),
@@ -226,15 +223,11 @@ fn listen(chunks: &[&Chunk], lows: &mut [Low], errors: &mut Vec<Diagnostic>) {
             }
         }
     }
-    for (listener, mut of) in wanted {
+    for (listener, of) in wanted {
         let Some(low) = lows.get_mut(listener) else { continue };
         match low.requisites.iter_mut().find(|r| r.kind == RequisiteKind::Listen) {
-            Some(there) => {
-                there.of.append(&mut of);
-                there.of.sort_unstable();
-                there.of.dedup();
-            }
-            None => low.requisites.push(Requisite { kind: RequisiteKind::Listen, any: false, of }),
+            Some(there) => there.of = there.of.iter().chain(of).collect(),
+            None => low.requisites.push(Requisite { kind: RequisiteKind::Listen, any: false, of: of.into_iter().collect() }),
         }
     }
 }

@@ -76,7 +76,12 @@ enum Step {
     Yaml,
     Json,
     Text,
+    /// Salt decrypts here; a file that holds nothing encrypted stays as it is.
+    Gpg,
 }
+
+/// How an encrypted value begins.
+const ENCRYPTED: &str = "-----BEGIN PGP MESSAGE-----";
 
 /// The last text of a file, and what it is as data.
 type Parsed = (Arc<str>, Arc<Node>);
@@ -100,8 +105,13 @@ impl Files {
         if source.trim().is_empty() {
             return Ok(Rendered { node: Arc::new(nothing()), origin });
         }
+        let decrypts = steps.contains(&Step::Gpg);
         for step in steps {
+            if decrypts && step != Step::Jinja && origin.text.contains(ENCRYPTED) {
+                return Err(Box::new(encrypted(&origin)));
+            }
             match step {
+                Step::Gpg => {}
                 Step::Jinja => {
                     let rendered = template(&origin.text)?;
                     if *rendered.text != *origin.text {
@@ -216,10 +226,20 @@ fn pipe(source: &str, default: &str, file: &File) -> Result<Vec<Step>> {
             "yaml" | "yaml_odict" => Step::Yaml,
             "json" => Step::Json,
             "text" => Step::Text,
+            "gpg" => Step::Gpg,
             _ => return Err(Box::new(unknown(name, file))),
         });
     }
     Ok(steps)
+}
+
+fn encrypted(origin: &Origin) -> Diagnostic {
+    let line = origin.text.lines().position(|line| line.contains(ENCRYPTED)).unwrap_or(0);
+    let place = Place { line: line as u32 + 1, column: 1 };
+    let error = Diagnostic::new(Code::Template, format!("{} holds a value that is encrypted with GPG", origin.file.shown));
+    origin
+        .excerpt(error.at(origin.span(place)), place)
+        .hint("basalt has no keys; give the value with --pillar, in a file that is not in the repository")
 }
 
 fn unknown(name: &str, file: &File) -> Diagnostic {
@@ -227,8 +247,8 @@ fn unknown(name: &str, file: &File) -> Diagnostic {
         Diagnostic::new(Code::Template, format!("{}: there is no renderer {name:?}", file.shown)).at(Span::new(file.shown.clone(), 1, 3));
     let error = error.excerpt_of(file.text().unwrap_or(""));
     match name {
-        "py" | "pydsl" | "pyobjects" | "mako" | "wempy" | "cheetah" | "genshi" | "stateconf" | "dson" | "hjson" | "yamlex" | "gpg"
-        | "pass" | "nacl" => error.detail("It is one of Salt's, and runs Python or needs it.").hint("rewrite the file for jinja|yaml"),
+        "py" | "pydsl" | "pyobjects" | "mako" | "wempy" | "cheetah" | "genshi" | "stateconf" | "dson" | "hjson" | "yamlex" | "pass"
+        | "nacl" => error.detail("It is one of Salt's, and runs Python or needs it.").hint("rewrite the file for jinja|yaml"),
         _ => error.hint("basalt has jinja, yaml, json and text"),
     }
 }

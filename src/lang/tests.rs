@@ -106,7 +106,7 @@ fn lows_name_each_other_by_index() {
     assert_eq!((ids, compiled.chunks.len()), (vec!["a", "c", "b"], 4));
     let told = |index: usize| {
         let requisites = compiled.lows[index].requisites.iter();
-        requisites.map(|r| format!("{:?} {} {:?}", r.kind, r.any, r.of)).collect::<Vec<_>>().join(", ")
+        requisites.map(|r| format!("{:?} {} {:?}", r.kind, r.any, r.of.iter().collect::<Vec<_>>())).collect::<Vec<_>>().join(", ")
     };
     assert_eq!(
         (told(0).as_str(), told(1).as_str(), told(2).as_str()),
@@ -294,8 +294,8 @@ fn jinja_is_set_for_sls_and_for_other_templates_apart_and_reaches_imports() {
     assert_eq!(both("{}", body), format!(r#"{as_it_is} "  \nf\n\n""#));
     let all = r#"{"trim_blocks": true, "LSTRIP_BLOCKS": true}"#;
     assert_eq!(both(&format!(r#"{{"jinja_sls_env": {all}}}"#), body), format!(r#"{stripped} "  \nf\n\n""#));
-    assert_eq!(both(&format!(r#"{{"jinja_env": {all}}}"#), body), format!(r#"{as_it_is} "f\n""#));
-    assert_eq!(both(r#"{"jinja_trim_blocks": true}"#, body), r#"["    one\n  ","    one\n  two\n"] "  f\n""#);
+    assert_eq!(both(&format!(r#"{{"jinja_env": {all}}}"#), body), format!(r#"{as_it_is} "f\n\n""#));
+    assert_eq!(both(r#"{"jinja_trim_blocks": true}"#, body), r#"["    one\n  ","    one\n  two\n"] "  f\n\n""#);
     assert_eq!(both("{}", &header), format!(r#"{stripped} "  \nf\n\n""#));
 }
 
@@ -365,4 +365,11 @@ fn templates_match_targets_with_their_own_host() {
         let compiled = compiler.compile(&host, &What::Sls(vec!["a".into()])).unwrap();
         assert_eq!(serde_json::to_string(compiled.lows[0].args.get("r").unwrap()).unwrap(), expected, "{call}");
     }
+}
+
+#[test]
+fn a_file_that_salt_would_decrypt_is_taken_where_nothing_in_it_is_encrypted() {
+    assert_eq!(order("#!jinja|yaml|gpg\na: test.nop\n"), "a:10000");
+    let encrypted = "#!yaml|gpg\na:\n  test.nop:\n    - x: |\n        -----BEGIN PGP MESSAGE-----\n";
+    assert!(order(encrypted).contains("a.sls:5"), "{}", order(encrypted));
 }
