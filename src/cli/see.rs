@@ -18,7 +18,6 @@ use crate::agent::grains::collect;
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::compile::Answers;
 use crate::engine::download::Downloads;
-use crate::engine::event::Summary;
 use crate::engine::plan::{Attempt, answered, compiling, grains_of, on_all};
 use crate::engine::session::Session;
 use crate::engine::tree::{HostMatcher, TreeCompiler};
@@ -125,7 +124,7 @@ async fn of_hosts(args: SeeArgs, thing: Thing, color: Color) -> Ended {
     let target = TargetArgs { target: words.next().unwrap_or_else(|| "*".into()), form: args.form };
     let tree = Arc::new(context.tree(&ScopeArgs { sls: words.collect(), pillar: args.pillar })?);
     let hosts = context.hosts(&target).await?;
-    let mut summary = Summary { hosts: hosts.len(), ..Summary::default() };
+    let mut summary = context.summary();
     let (work, compiling) = (context.work.clone(), compiling());
     let seen = on_all(&context.work, hosts, &mut summary, move |host| {
         let (work, tree, compiling) = (work.clone(), tree.clone(), compiling.clone());
