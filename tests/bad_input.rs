@@ -294,10 +294,11 @@ fn a_run_whose_time_is_over_has_failed() {
 /// Hosts that come later have their time for themselves.
 #[test]
 fn a_host_is_not_charged_for_the_batches_before_it() {
-    let sls = "/etc/slow:\n  file.managed:\n    - contents: x\n    - retry: {attempts: 2, until: False, interval: 2}\n";
+    let sls = "/etc/slow:\n  file.managed:\n    - contents: x\n    - retry: {attempts: 2, until: False, interval: 2}\n\
+               /etc/last:\n  file.managed:\n    - contents: x\n";
     let bench = Bench::new(&[("states/main.sls", sls)]).more(&["web2", "web3"]);
     let apply: Said = bench.command(&["apply", "--yes", "--batch", "1"]).env("BASALT_RUN_TIMEOUT", "5").output().unwrap().into();
-    apply.is(0, &["web3  ok=0 changed=1"]);
+    apply.is(0, &["web3  ok=0 changed=2"]);
 }
 
 /// A signal does not keep a failed run from being taken back, and what is not taken back is not called so.
@@ -347,7 +348,7 @@ fn a_target_by_grain_tells_of_hosts_that_cannot_be_asked() {
 fn summaries_count_what_they_name() {
     let top = "base:\n  'web1': [main]\n";
     let bench = Bench::new(&[("states/main.sls", FIRST), ("states/top.sls", top)]).more(&["web2"]).dead();
-    bench.basalt(&["plan"]).is(4, &["on 2 hosts;", "1 host has no states"]);
+    bench.basalt(&["plan"]).is(4, &["on 2 hosts; 0 unchanged. Nothing can be planned on 1 of 3 hosts. 1 host has no states"]);
     bench.basalt(&["apply", "--yes"]).is(4, &["dead  ok=0 changed=0 failed=0 skipped=0 unreachable=1"]);
     bench.basalt(&["plan"]).is(4, &["No changes. 1 host is as described. Nothing can be planned on 1 of 3 hosts. 1 host has no states"]);
     bench.basalt(&["rollback", "--yes"]).is(4, &["1 to remove on 1 host;"]);
@@ -385,6 +386,15 @@ fn output_that_cannot_be_written_is_an_error() {
 fn explain_says_that_a_state_would_fail() {
     let bench = Bench::new(&[("states/main.sls", "/etc/none/x:\n  file.managed: []\n")]);
     bench.basalt(&["explain", "web1", "/etc/none/x"]).is(0, &["plan      would fail: ", "/etc/none"]);
+}
+
+/// Three hundred hosts and one mistake are one error.
+#[test]
+fn a_fault_that_hosts_share_is_told_once() {
+    let bench = Bench::new(&[("states/main.sls", "{{ nope }}\n")]).more(&["web2", "web3"]);
+    let plan = bench.basalt(&["plan"]);
+    plan.is(1, &["web1, web2, web3\n  error: 'nope' is undefined"]);
+    assert_eq!(plan.text.matches("is undefined").count(), 1, "{}", plan.text);
 }
 
 #[test]

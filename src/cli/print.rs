@@ -170,14 +170,23 @@ impl Printer {
         self.faults();
     }
 
-    /// Prints the faults of hosts that dropped out since the last time.
+    /// Prints the faults of hosts that dropped out since the last time, hosts with the same fault once.
     pub fn faults(&self) {
         if self.json {
             return;
         }
         let faults = std::mem::take(&mut self.state().faults);
+        let mut groups: Vec<(String, Vec<String>)> = Vec::new();
         for (host, fault) in faults {
-            self.say(&format!("{}\n{}", self.paint(Paint::Bold, &clean(&host)), self.fault_text(&fault, "  ")));
+            let text = self.fault_text(&fault, "  ");
+            match groups.iter_mut().find(|(known, _)| *known == text) {
+                Some((_, hosts)) => hosts.push(host),
+                None => groups.push((text, vec![host])),
+            }
+        }
+        for (text, mut hosts) in groups {
+            hosts.sort();
+            self.say(&format!("{}\n{text}", self.paint(Paint::Bold, &host_names(&hosts))));
         }
     }
 
@@ -186,6 +195,8 @@ impl Printer {
         self.json(&summary_json(summary));
         let dropped = summary.dropped.len();
         let reached = summary.hosts.saturating_sub(dropped);
+        let nothing = (dropped > 0).then(|| format!("Nothing can be planned on {dropped} of {}.", count(summary.hosts, "host")));
+        let failing = summary.failed.saturating_sub(summary.dropped.iter().filter(|host| !host.is_unreachable()).count());
         let text = if summary.pending() {
             let mut extra = String::new();
             if summary.run > 0 {
@@ -194,17 +205,17 @@ impl Printer {
             if summary.unknown > 0 {
                 let _ = write!(extra, ", {} known after apply", summary.unknown);
             }
-            format!(
+            let plan = format!(
                 "Plan: {} to add, {} to change, {} to remove{extra} on {}; {} unchanged.",
                 summary.add,
                 summary.change,
                 summary.remove,
                 count(reached, "host"),
                 summary.unchanged
-            )
+            );
+            let failing = (failing > 0).then(|| format!("States would fail on {}.", count(failing, "host")));
+            [Some(plan), failing, nothing].into_iter().flatten().collect::<Vec<_>>().join(" ")
         } else {
-            let dropped = (dropped > 0).then(|| format!("Nothing can be planned on {dropped} of {}.", count(summary.hosts, "host")));
-            let failing = summary.failed.saturating_sub(summary.dropped.iter().filter(|host| !host.is_unreachable()).count());
             let failing = (failing > 0).then(|| format!("Nothing to do, but states would fail on {}.", count(failing, "host")));
             let same = match reached.saturating_sub(summary.bare) {
                 0 => None,
@@ -212,7 +223,7 @@ impl Printer {
                 n => Some(format!("No changes. {n} hosts are as described.")),
             };
             let same = same.filter(|_| failing.is_none());
-            [same, failing, dropped].into_iter().flatten().collect::<Vec<_>>().join(" ")
+            [same, failing, nothing].into_iter().flatten().collect::<Vec<_>>().join(" ")
         };
         let bare = match summary.bare {
             0 => None,
