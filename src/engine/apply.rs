@@ -41,9 +41,7 @@ impl HostResult {
     pub fn of(host: impl Into<String>) -> HostResult {
         HostResult { host: host.into(), tally: Tally::default(), fault: None, stopped: None }
     }
-}
 
-impl HostResult {
     pub fn is_unreachable(&self) -> bool {
         self.fault.as_ref().is_some_and(|fault| matches!(fault.code, Code::Unreachable | Code::HostKey))
     }

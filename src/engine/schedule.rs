@@ -57,7 +57,7 @@ pub fn may_go_on(failed: usize, max_failures: Option<usize>, was_canary: bool) -
         return Err(format!("{failed} of the canaries failed"));
     }
     match max_failures {
-        Some(max) if failed > max => Err(format!("{failed} hosts failed, --max-failures is {max}")),
+        Some(max) if failed > max => Err(format!("{failed} failed, --max-failures is {max}")),
         _ => Ok(()),
     }
 }
