@@ -17,6 +17,9 @@ use crate::plan::{Kind, Low};
 use crate::system::Command;
 use crate::value::{Map, Value};
 
+/// The exit code of `timeout(1)`: a condition that did not end in time.
+const LATE: i32 = 124;
+
 /// What a condition says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Truth {
@@ -47,7 +50,14 @@ pub enum Decision {
 /// The commands that conditions ran, and how they ended. Each runs once per plan.
 #[derive(Default)]
 pub struct Commands {
-    ran: RefCell<BTreeMap<String, (String, i32)>>,
+    ran: RefCell<BTreeMap<String, (String, Ended)>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    With(i32),
+    /// Not in time: it was ended.
+    Late,
 }
 
 impl Commands {
@@ -58,7 +68,8 @@ impl Commands {
 
     /// As the user wrote them, with their exit codes.
     pub fn list(&self) -> Vec<(String, i32)> {
-        self.ran.borrow().values().cloned().collect()
+        let code = |ended: &Ended| if let Ended::With(code) = ended { *code } else { LATE };
+        self.ran.borrow().values().map(|(line, ended)| (line.clone(), code(ended))).collect()
     }
 }
 
@@ -139,7 +150,8 @@ impl Asker<'_, '_> {
     fn command(&self, low: &Low, line: &str) -> Result<Truth> {
         let own = options(low);
         let args = Args(&own);
-        let command = cmd::shell(&args, line)?;
+        let mut command = cmd::shell(&args, line)?;
+        let patience = *command.timeout.get_or_insert(cmd::PATIENCE);
         let plain = args.value("root").is_none() && command.env.is_empty();
         if let Some(truth) = probe::answer(self.projection, line, &command, plain)? {
             return Ok(truth);
@@ -151,19 +163,25 @@ impl Asker<'_, '_> {
             return Ok(Truth::AtApply);
         }
         let success = cmd::exit_codes(&args)?;
-        let Some(status) = self.run(line, &command) else { return Ok(Truth::Broken) };
-        Ok((status == 0 || success.contains(&status)).into())
+        match self.run(line, &command) {
+            Some(Ended::With(status)) => Ok((status == 0 || success.contains(&status)).into()),
+            Some(Ended::Late) => {
+                let summary = format!("the condition `{line}` did not end within {} s and was ended", patience.as_secs());
+                Err(Diagnostic::new(Code::Failed, summary).hint("`timeout: SECONDS` gives it longer").into())
+            }
+            None => Ok(Truth::Broken),
+        }
     }
 
-    fn run(&self, line: &str, command: &Command) -> Option<i32> {
+    fn run(&self, line: &str, command: &Command) -> Option<Ended> {
         let name = format!("{command:?}");
-        if let Some((_, status)) = self.commands.ran.borrow().get(&name) {
-            return Some(*status);
+        if let Some((_, ended)) = self.commands.ran.borrow().get(&name) {
+            return Some(*ended);
         }
         let output = self.projection.sys.run(command).ok()?;
-        let status = if output.timed_out { 1 } else { output.status };
-        self.commands.ran.borrow_mut().insert(name, (line.to_owned(), status));
-        Some(status)
+        let ended = if output.timed_out { Ended::Late } else { Ended::With(output.status) };
+        self.commands.ran.borrow_mut().insert(name, (line.to_owned(), ended));
+        Some(ended)
     }
 
     /// `fun: file.file_exists`, with `args` and keyword arguments beside it.
@@ -197,7 +215,7 @@ impl Asker<'_, '_> {
                 return Ok(Some(Truth::AtApply));
             }
             let shown = format!("{fun} {}", argument("cmd"));
-            self.commands.ran.borrow_mut().insert(shown.clone(), (shown, 0));
+            self.commands.ran.borrow_mut().insert(shown.clone(), (shown, Ended::With(0)));
         }
         let own = ["fun", "args", "get_return"];
         let kwargs = mapping.iter().filter(|(name, _)| !name.as_str().is_some_and(|name| own.contains(&name)));

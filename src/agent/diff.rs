@@ -53,13 +53,22 @@ impl Mask {
     }
 }
 
-/// Whether the content a low brings is secret.
+/// Whether what a low brings is not to be seen: a secret, or the state says `show_changes: False`.
 pub fn secret(low: &Low) -> bool {
-    low.contents.iter().any(|c| c.secret)
+    low.contents.iter().any(|c| c.secret) || low.args.get("show_changes").is_some_and(|show| !show.truthy())
 }
 
-/// How a change looks, for people. Contents that are not on the host yet are noted as missing in the projection.
-pub fn describe(projection: &Projection, object: &dyn Object, low: &Low, from: &Attrs, to: &Attrs, mask: &Mask) -> Result<String> {
+/// How a change looks, for people; `hidden`: without its contents. Contents that are not on the host yet are noted as missing in the
+/// projection.
+pub fn describe(
+    projection: &Projection,
+    object: &dyn Object,
+    low: &Low,
+    from: &Attrs,
+    to: &Attrs,
+    mask: &Mask,
+    hidden: bool,
+) -> Result<String> {
     let describe = |from: &Attrs, to: &Attrs| mask.text(&object.describe(projection.sys, from, to));
     let hash = |attrs: &Attrs| attrs.get("content").and_then(Value::as_str).map(|hash| Hash(hash.to_owned()));
     let (old, new) = (hash(from), hash(to));
@@ -72,7 +81,7 @@ pub fn describe(projection: &Projection, object: &dyn Object, low: &Low, from: &
         true => format!("{line}\n"),
         false => describe(&without(from), &without(to)) + line + "\n",
     };
-    if secret(low) {
+    if hidden {
         return Ok(instead("content differs (secret)"));
     }
     let (before, after) = (size(low, from, old.as_ref()), size(low, to, new.as_ref()));

@@ -183,6 +183,8 @@ pub struct Planner<'a> {
     pub projection: Projection<'a>,
     commands: &'a Commands,
     permitted: bool,
+    /// Names of files that a state does not want to be seen.
+    hidden: BTreeSet<&'a str>,
     /// By low; lows that have not had their turn have none.
     pub fates: Vec<Option<Fate>>,
     /// Reactions that an earlier run still owes, and since when.
@@ -199,7 +201,9 @@ impl<'a> Planner<'a> {
         commands: &'a Commands,
         permitted: bool,
     ) -> Planner<'a> {
-        Planner { lows, functions, projection, commands, permitted, fates: vec![None; lows.len()], owed: Vec::new(), expected: Vec::new() }
+        let hidden = lows.iter().filter(|low| diff::secret(low)).map(|low| low.name.as_str()).collect();
+        let fates = vec![None; lows.len()];
+        Planner { lows, functions, projection, commands, permitted, hidden, fates, owed: Vec::new(), expected: Vec::new() }
     }
 
     fn pass(&mut self, mask: &Mask) -> Result<Vec<Turn>> {
@@ -251,10 +255,10 @@ impl<'a> Planner<'a> {
     /// Planned changes as they are shown.
     pub fn describe(&self, low: usize, changes: &[Planned], mask: &Mask) -> Result<Vec<Change>> {
         let Some(low) = self.lows.get(low) else { return Ok(Vec::new()) };
-        let secret = diff::secret(low);
         changes
             .iter()
             .map(|change| {
+                let secret = self.secret(low, &change.key);
                 let object = object::of(&change.key)?;
                 let after = laid_over(&change.from, &change.to);
                 let wanted: Attrs = telling(&change.to).into_iter().filter(|(name, value)| change.from.get(name) != Some(value)).collect();
@@ -264,12 +268,17 @@ impl<'a> Planner<'a> {
                     action: action(&change.from, &after),
                     before: mask.attrs(&change.key, &gone, secret),
                     after: mask.attrs(&change.key, &wanted, secret),
-                    diff: diff::describe(&self.projection, &*object, low, &change.from, &change.to, mask)?,
+                    diff: diff::describe(&self.projection, &*object, low, &change.from, &change.to, mask, secret)?,
                     one_way: change.one_way.as_deref().map(|why| mask.text(why)),
                     key: change.key.clone(),
                 })
             })
             .collect()
+    }
+
+    /// Whether what is in an object is not to be seen: this state says so, or another that makes the same file.
+    pub fn secret(&self, low: &Low, key: &Key) -> bool {
+        diff::secret(low) || (key.kind == Kind::File && self.hidden.contains(key.name.as_str()))
     }
 
     fn fate(&self, low: usize) -> Fate {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use super::diff::Mask;
 use super::history::{self, changed};
 use super::projection::{same, telling};
 use super::protocol::{Applied, Body, RollbackRequest, RunRecord, RunState};
@@ -104,6 +105,8 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
     if something {
         for (run, command, shown) in again(&journals) {
             steps.push(Step {
+                id: shown.to_owned(),
+                name: shown.to_owned(),
                 command: Some(shown.to_owned()),
                 ..command_step(steps.len(), run, command, "what it makes effective has changed back".into())
             });
@@ -381,13 +384,16 @@ fn restore_step(sys: &System, low: usize, runs: &str, key: &Key, image: &Image, 
     if !since.is_empty() {
         reason.push_str(&format!("; changed since the run, and lost: {}", since.join(", ")));
     }
-    let diff = match image.secret {
+    let diff = match image.secret && key.kind == Kind::File {
         true => "content differs (secret)\n".into(),
         false => object.describe(sys, now, &image.before),
     };
     let one_way = object.one_way(sys, now, &image.before);
     let mut change = change(key, now, &image.before);
     (change.diff, change.one_way) = (diff, one_way.clone());
+    let mask = Mask::default();
+    change.before = mask.attrs(key, &change.before, image.secret);
+    change.after = mask.attrs(key, &change.after, image.secret);
     Ok(Step {
         low,
         id: key.to_string(),
@@ -454,6 +460,10 @@ fn put_back(sys: &System, runs: &[String], restore: &Restore, step: &Step, tell:
     }
     let mut line = |text: &str| tell(Body::Line { text: text.to_owned(), error: false });
     let reached = object.set(sys, &now, before, &mut Progress::new(&mut line)).map_err(both)?;
+    // A file that came back is older than what systemd has read, which does not see that it changed.
+    if key.kind == Kind::File && key.name.contains("/systemd/system/") && sys.stat("/run/systemd/system")?.is_some() {
+        sys.run(&Command::new(["systemctl", "daemon-reload"])).map_err(both)?;
+    }
     sys.journal(&[Entry::After { key: key.clone(), attrs: reached }])?;
     Ok(step.changes.clone())
 }

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use super::command;
 use super::condition::Commands;
-use super::diff;
 use super::history;
 use super::planner::{Decision, Deed, Plan, Planned, Planner, Turn, fate, owed_name};
 use super::projection::{Projection, Reads, differs, same};
@@ -153,7 +152,11 @@ impl<'a> Runner<'a> {
                         };
                         object::of(&change.key)?.keep(self.sys, &from, &change.to)?;
                         if self.before.insert(change.key.clone(), from.clone()).is_none() {
-                            entries.push(Entry::Before { key: change.key.clone(), attrs: from, secret: diff::secret(low) });
+                            entries.push(Entry::Before {
+                                key: change.key.clone(),
+                                attrs: from,
+                                secret: self.planner.secret(low, &change.key),
+                            });
                         }
                     }
                     deed.run.as_ref().filter(|run| deed.reaction.is_some() && run.pretended.is_none())
@@ -370,7 +373,7 @@ impl<'a> Runner<'a> {
             object::of(&change.key)?.keep(self.sys, &now, &change.to)?;
             self.before.insert(change.key.clone(), now.clone());
             self.known.insert(change.key.clone(), now.clone());
-            entries.push(Entry::Before { key: change.key.clone(), attrs: now, secret: diff::secret(low) });
+            entries.push(Entry::Before { key: change.key.clone(), attrs: now, secret: self.planner.secret(low, &change.key) });
         }
         if !entries.is_empty() {
             self.sys.journal(&entries)?;
@@ -430,7 +433,15 @@ impl<'a> Runner<'a> {
         let tell = &mut *self.tell;
         let mask = &self.plan.mask;
         let mut say = |line: &str| tell(Body::Line { text: mask.text(line), error: false });
-        let reached = object.set(self.sys, &now, &to, &mut Progress::new(&mut say));
+        let mut reached = object.set(self.sys, &now, &to, &mut Progress::new(&mut say));
+        // What failed may be a neighbour's: this state's part is there already, or is tried without it.
+        if to != change.to && reached.as_ref().is_err_and(|e| e.code == Code::Failed) && !self.sys.cancelled() {
+            let there = object.read(self.sys)?;
+            reached = match differs(&there, &change.to) {
+                true => object.set(self.sys, &there, &change.to, &mut Progress::new(&mut say)),
+                false => Ok(there),
+            };
+        }
         if key.kind == Kind::File {
             self.touched.push(key.name.clone());
         } else {

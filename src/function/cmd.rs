@@ -125,6 +125,10 @@ fn command(args: &Args, line: &str, shown: &str, script: Option<Hash>, waits: bo
     Ok(Box::new(Cmd { run, waits, needs }))
 }
 
+/// So long a command may take that a condition or a template asks, where no `timeout` is named: one that never ends must not hold up the
+/// plan.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A line for the shell, run the way the state's arguments say (`cwd`, `root`, `runas`, `env`, `umask`, `timeout`, `shell`).
 /// Conditions of all states are run this way too.
 pub fn shell(args: &Args, line: &str) -> Result<Command> {

@@ -51,10 +51,16 @@ const PLACES: [&str; 3] = ["/etc/systemd/system", "/usr/lib/systemd/system", "/l
 const SUFFIXES: [&str; 11] =
     [".service", ".socket", ".timer", ".target", ".mount", ".path", ".slice", ".scope", ".swap", ".automount", ".device"];
 
-/// Waits for systemd to have read changed unit files, then does what the second argument says.
+/// Waits for systemd to have read changed unit files, then does what the second argument says. Where that fails, or what was started dies
+/// at once, it shows systemd's word and the end of the unit's log.
 const RESTART: &str = r#"test "$(systemctl show -p NeedDaemonReload --value -- "$1")" != yes || systemctl daemon-reload
-case "$2" in full) systemctl stop -- "$1" && systemctl start -- "$1";; *) systemctl "$2" -- "$1";; esac || exit
-sleep "$3""#;
+case "$2" in full) systemctl stop -- "$1" && systemctl start -- "$1";; *) systemctl "$2" -- "$1";; esac
+code=$?
+sleep "$3"
+test $code != 0 || sleep 0.2
+test $code = 0 && ! systemctl is-failed -q -- "$1" && exit
+systemctl status --no-pager -l -n 15 -- "$1"
+test $code != 0 && exit $code || exit 1"#;
 
 struct Service {
     unit: String,

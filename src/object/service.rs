@@ -1,7 +1,8 @@
 //! A unit of systemd: whether it runs, starts with the host, may start at all.
 //!
 //! Read from files alone, without asking systemd: unit files and links say what is enabled, static or masked, and systemd keeps a link
-//! in `/run/systemd/units` for every active unit. So a plan over a hundred services costs a few milliseconds.
+//! in `/run/systemd/units` for every unit whose processes it has started and that is active. So a plan over a hundred services costs a few
+//! milliseconds. Sockets, timers and what else has no processes has no such link: systemd is asked.
 //!
 //! Attributes, there only where true: `active enabled masked`, and `exists static` (it cannot be enabled, something else wants it), which
 //! other objects decide. What is to be off is wanted as null; a state with `exists` in it is whole: what it does not name is off.
@@ -26,6 +27,8 @@ const PLACES: [&str; 8] = [
     "/run/systemd/generator.late",
     "/run/systemd/transient",
 ];
+/// From the start of a service to the look whether it runs.
+const SETTLE: Duration = Duration::from_millis(200);
 const STATES: [&str; 3] = ["active", "enabled", "masked"];
 
 pub struct Service {
@@ -107,7 +110,12 @@ impl Service {
         if let Some(seconds) = to.get("init_delay").and_then(Value::as_int).and_then(|s| u64::try_from(s).ok()) {
             std::thread::sleep(Duration::from_secs(seconds.min(3600)));
         }
-        if !no_block && !self.read(sys)?.contains_key("active") {
+        if no_block {
+            return Ok(());
+        }
+        // One that only forks counts as started at once; what dies right then did not start.
+        std::thread::sleep(SETTLE);
+        if !self.read(sys)?.contains_key("active") {
             let status = sys.run(&Command::new(["systemctl", "status", "--no-pager", "-l", "-n", "15", self.unit.as_str()]))?;
             return Err(Diagnostic::new(Code::Failed, format!("{} was started and does not run", self.unit)).detail(status.text()).into());
         }
@@ -143,6 +151,17 @@ fn find(sys: &System, unit: &str) -> Result<Option<(String, FileKind)>> {
         }
     }
     Ok(None)
+}
+
+fn active(sys: &System, id: &str) -> Result<bool> {
+    if sys.readlink(&format!("/run/systemd/units/invocation:{id}"))?.is_some() {
+        return Ok(true);
+    }
+    if id.ends_with(".service") || sys.stat("/run/systemd/system")?.is_none() {
+        return Ok(false);
+    }
+    let state = sys.run(&Command::new(["systemctl", "show", "-p", "ActiveState", "--value", "--", id]))?.text();
+    Ok(["active", "activating", "reloading"].contains(&state.as_str()))
 }
 
 /// Whether a link of somebody's making starts the unit with the host.
@@ -187,7 +206,7 @@ impl Object for Service {
         };
         let Some(file) = self.file(sys)? else { return Ok(attrs) };
         put("exists", true);
-        put("active", sys.readlink(&format!("/run/systemd/units/invocation:{}", file.id))?.is_some());
+        put("active", active(sys, &file.id)?);
         put("masked", file.masked);
         if !file.masked {
             let init_script = file.path.starts_with("/run/systemd/generator.late/").then(|| file.id.trim_end_matches(".service"));

@@ -200,9 +200,9 @@ fn watch(mut child: Child, command: &Command, kill: &AtomicBool, output: &mut dy
             ended = child.try_wait()?.map(|status| (status, now));
         }
         match &mut ended {
-            Some((status, _)) if stdout.is_none() && stderr.is_none() => return Ok(result(*status, out, err, timed_out)),
             Some((_, quiet)) if moved => *quiet = now,
-            Some((status, quiet)) if now - *quiet >= LINGER || killed => {
+            Some((status, quiet)) if (stdout.is_none() && stderr.is_none()) || now - *quiet >= LINGER || killed => {
+                // What was to end ends whole, whoever of it did not hear the polite signal.
                 if asked.is_some() {
                     let _ = rustix::process::kill_process_group(pid, Signal::KILL);
                 }

@@ -2,7 +2,7 @@
 
 use super::{Arguments, Body, mapping, texts};
 use crate::agent::grains;
-use crate::diagnostic::Result;
+use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::function::args::Args;
 use crate::function::cmd;
 use crate::object::packages::{status, version};
@@ -25,7 +25,8 @@ pub(super) const FUNCTIONS: &[(&str, Body)] = &[
         } else {
             "-c"
         };
-        let command = Command::new([a.text(0, "lang")?, flag.to_owned(), a.text(1, "code")?]);
+        let argv = [a.text(0, "lang")?, flag.to_owned(), a.text(1, "code")?];
+        let command = Command { timeout: Some(cmd::PATIENCE), ..Command::new(argv) };
         Ok(sys.run(&command)?.text().into())
     }),
     ("cmd.has_exec", |sys, a| Ok(which(sys, &a.text(0, "cmd")?)?.is_some().into())),
@@ -160,12 +161,17 @@ fn run(sys: &System, args: &Arguments) -> Result<(Output, String)> {
         span: None,
     };
     let mut command = cmd::shell(&Args(&low), &name)?;
+    let patience = *command.timeout.get_or_insert(cmd::PATIENCE);
     if let Some(words) = line.as_list() {
         command.argv = words.iter().map(Value::to_text).collect();
     }
     command.stdin = args.call.kwargs.get("stdin").map(Value::to_text).unwrap_or_default().into_bytes();
     let mut said = Vec::new();
     let output = sys.run_streaming(&command, &mut |piece| said.extend_from_slice(piece))?;
+    if output.timed_out {
+        let summary = format!("`{name}` did not end within {} s and was ended", patience.as_secs());
+        return Err(Diagnostic::new(Code::Failed, summary).hint("`timeout=SECONDS` gives it longer").into());
+    }
     Ok((output, String::from_utf8_lossy(&said).trim_end_matches('\n').to_owned()))
 }
 

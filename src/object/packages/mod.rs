@@ -21,7 +21,7 @@ use std::sync::Mutex;
 use self::apt::Options;
 use self::status::{Package, State, Status};
 use super::{Object, Progress};
-use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::diagnostic::{Code, Diagnostic, Error, Result};
 use crate::plan::{Hash, Key, Kind};
 use crate::system::{Meta, System};
 use crate::value::{Attrs, Value};
@@ -260,9 +260,11 @@ impl Object for Packages {
 
     fn set(&self, sys: &System, from: &Attrs, to: &Attrs, progress: &mut Progress) -> Result<Attrs> {
         let status = self.status(sys)?;
+        let mut failure = None;
         let configure = ["dpkg", "--force-confold", "--force-confdef", "--configure", "-a"].map(str::to_owned);
         if status.packages.values().any(|p| p.state == State::Broken) {
-            apt::run(sys, progress, configure.to_vec())?;
+            // What cannot be configured may be what is to go, or another's: the end decides.
+            failure = failed(apt::run(sys, progress, configure.to_vec()))?;
         }
         let loose = packages(to).any(|(_, value)| !exact(value));
         if to.get("@refresh").is_some_and(Value::truthy) || (loose && !packages(to).all(|(n, _)| to.contains_key(&format!("@source:{n}"))))
@@ -299,8 +301,13 @@ impl Object for Packages {
         }
         // Everything that is to come stands in the list; recommendations that the plan shows are among it.
         let options = Options { recommends: Some(false), ..options(to) };
-        if !targets.is_empty() {
-            apt::install(sys, progress, &options, &targets)?;
+        if !targets.is_empty()
+            && let Some(e) = failed(apt::install(sys, progress, &options, &targets))?
+        {
+            if !self.reached(sys, &resolved)? {
+                return Err(e);
+            }
+            failure = Some(e);
         }
         if !then_removed.is_empty() {
             apt::install(sys, progress, &options, &then_removed)?;
@@ -316,7 +323,10 @@ impl Object for Packages {
             }
         }
         self.mark(sys, &resolved, progress)?;
-        self.read(sys)
+        match failure {
+            Some(e) if !self.reached(sys, &resolved)? => Err(e),
+            _ => self.read(sys),
+        }
     }
 
     fn one_way(&self, sys: &System, from: &Attrs, to: &Attrs) -> Option<String> {
@@ -408,7 +418,29 @@ fn refresh(sys: &System, progress: &mut Progress) -> Result<()> {
     apt::run(sys, progress, ["apt-get", "-q", "update"].map(str::to_owned).to_vec())
 }
 
+/// The failure of a package manager, where it is that; other errors end all.
+fn failed(result: Result<()>) -> Result<Option<Error>> {
+    match result {
+        Ok(()) => Ok(None),
+        Err(e) if e.code == Code::Failed => Ok(Some(e)),
+        Err(e) => Err(e),
+    }
+}
+
 impl Packages {
+    /// Whether the packages are there, configured, or gone, as is wanted: what failed was another's.
+    fn reached(&self, sys: &System, wanted: &Attrs) -> Result<bool> {
+        let now = self.read(sys)?;
+        Ok(packages(wanted).all(|(name, value)| {
+            let is = there(now.get(name)).filter(|is| is.installed);
+            let broken = now.get(name).and_then(Value::as_str).is_some_and(|text| text.contains(" broken"));
+            match there(Some(value)).filter(|wanted| wanted.installed) {
+                Some(wanted) => !broken && is.is_some_and(|is| is.version == wanted.version),
+                None => is.is_none(),
+            }
+        }))
+    }
+
     /// Makes marks what they are to be, where a transaction left them otherwise.
     fn mark(&self, sys: &System, wanted: &Attrs, progress: &mut Progress) -> Result<()> {
         let now = self.read(sys)?;
