@@ -432,7 +432,7 @@ fn asked(ask: bool, prompt: &str) -> Result<Option<Secret>> {
         .map_err(|e| Diagnostic { code: Code::Usage, ..Diagnostic::io("ask for a password", &e) }.into())
 }
 
-/// The first signal stops every host at its next state, the second ends the program.
+/// The first signal stops every host at its next state, the second ends what runs there, the third ends the program.
 fn stop_on_signals() -> Stop {
     use tokio::signal::unix::{SignalKind, signal};
     let (pull, stop) = Stop::new();
@@ -441,17 +441,18 @@ fn stop_on_signals() -> Stop {
             // Without signals there is nothing to pull; the sender must live as long as the command.
             return std::future::pending::<()>().await;
         };
-        let mut times = 0;
+        let mut times = 0_u8;
         loop {
             tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
             times += 1;
-            if times == 1 {
-                let _ = std::io::stderr().write_all(b"\nStopping: every host ends the state it is in. Once more to leave at once.\n");
-                let _ = pull.send(true);
-            } else {
-                #[expect(clippy::disallowed_methods, reason = "the second signal: whoever sends it does not want to wait")]
-                std::process::exit(130);
-            }
+            let said: &[u8] = match times {
+                1 => b"\nStopping: every host ends the state it is in. Once more to end the commands that run there.\n",
+                2 => b"\nEnding what runs. Once more to leave at once.\n",
+                #[expect(clippy::disallowed_methods, reason = "whoever sends the third signal does not want to wait")]
+                _ => std::process::exit(130),
+            };
+            let _ = std::io::stderr().write_all(said);
+            let _ = pull.send(times);
         }
     });
     stop
@@ -470,7 +471,7 @@ pub async fn confirmed(printer: &Printer, stop: &Stop, question: &str) -> Result
     let mut stop = stop.clone();
     let answer = tokio::select! {
         answer = answer => answer.ok().and_then(|r| r.ok()).unwrap_or_default(),
-        () = stop.pulled() => return Err(interrupted().detail("Nothing was changed.").into()),
+        () = stop.pulled(1) => return Err(interrupted().detail("Nothing was changed.").into()),
     };
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }

@@ -21,24 +21,24 @@ pub type Blobs = HashMap<Hash, Arc<[u8]>>;
 /// How long a host that was told to stop, or whose time is up, may take to end the state it is in.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// Tells every session of a command to stop at the next state.
+/// Tells every session of a command to stop: pulled once, at the next state; twice, what runs is ended too.
 #[derive(Clone)]
-pub struct Stop(watch::Receiver<bool>);
+pub struct Stop(watch::Receiver<u8>);
 
 impl Stop {
     /// A stop and the sender that pulls it.
-    pub fn new() -> (watch::Sender<bool>, Stop) {
-        let (sender, receiver) = watch::channel(false);
+    pub fn new() -> (watch::Sender<u8>, Stop) {
+        let (sender, receiver) = watch::channel(0);
         (sender, Stop(receiver))
     }
 
     pub fn is_pulled(&self) -> bool {
-        *self.0.borrow()
+        *self.0.borrow() > 0
     }
 
-    /// Waits until it is pulled; for ever if it never is.
-    pub async fn pulled(&mut self) {
-        if self.0.wait_for(|stop| *stop).await.is_err() {
+    /// Waits until it is pulled so often; for ever if it never is.
+    pub async fn pulled(&mut self, times: u8) {
+        if self.0.wait_for(|pulled| *pulled >= times).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -58,7 +58,7 @@ impl Session {
         let mut early = stop.clone();
         let link = tokio::select! {
             link = connect.open(&host) => link?,
-            () = early.pulled() => return Err(interrupted().into()),
+            () = early.pulled(1) => return Err(interrupted().into()),
             () = sleep_until(deadline) => return Err(late(&host, "connecting").into()),
         };
         Ok(Session { host, link, streams: 0, stop, deadline })
@@ -150,10 +150,12 @@ impl Session {
         let mut deadline = self.deadline;
         let mut stopping: Option<Diagnostic> = None;
         let mut killed = false;
+        let mut pulled = 0;
         loop {
             let message = tokio::select! {
                 message = self.link.next() => message,
-                () = self.stop.pulled(), if stopping.is_none() => {
+                () = self.stop.pulled(pulled + 1), if pulled < 2 => {
+                    pulled += 1;
                     stopping = Some(interrupted());
                     deadline = Instant::now() + GRACE;
                     self.link.send(stream, Body::Cancel).await?;

@@ -106,6 +106,50 @@ pub fn keep_conffiles(sys: &System, name: &str, package: &Package) -> Result<()>
     Ok(())
 }
 
+/// dpkg's own copy of a new version's configuration file, beside one that its user changed.
+fn copies(package: &Package) -> impl Iterator<Item = String> {
+    package.conffiles.iter().map(|(path, _)| format!("{path}.dpkg-dist"))
+}
+
+/// Notes the copies that dpkg has left beside configuration files so far.
+pub fn keep_copies(sys: &System, name: &str, package: &Package) -> Result<()> {
+    for path in copies(package) {
+        let target = format!("{}{path}", conffiles_of(name, &package.version));
+        match (sys.stat(&path)?, sys.read(&path)?) {
+            (Some(stat), Some(bytes)) => {
+                place(sys)?;
+                if let Some(parent) = sys.path(&target).parent() {
+                    std::fs::create_dir_all(parent).map_err(|e| Diagnostic::io(format!("create {}", parent.display()), &e))?;
+                }
+                let meta =
+                    Meta { mode: stat.mode, uid: stat.uid, gid: stat.gid, xattrs: sys.xattrs(&path)?, mtime_ns: Some(stat.mtime_ns) };
+                sys.write_bytes(&target, &bytes, &meta)?;
+            }
+            _ if sys.stat(&target)?.is_some() => sys.remove_file(&target)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Takes away the copies that dpkg has made since `keep_copies`; those that were there are what they were.
+pub fn restore_copies(sys: &System, name: &str, package: &Package) -> Result<()> {
+    for path in copies(package) {
+        let kept = format!("{}{path}", conffiles_of(name, &package.version));
+        match (sys.stat(&kept)?, sys.stat(&path)?) {
+            (None, Some(_)) => sys.remove_file(&path)?,
+            (Some(stat), _) => {
+                let bytes = sys.read(&kept)?.unwrap_or_default();
+                let meta =
+                    Meta { mode: stat.mode, uid: stat.uid, gid: stat.gid, xattrs: sys.xattrs(&kept)?, mtime_ns: Some(stat.mtime_ns) };
+                sys.write_bytes(&path, &bytes, &meta)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Puts kept configuration files of a version back where they were.
 pub fn restore_conffiles(sys: &System, name: &str, version: &str) -> Result<()> {
     let root = conffiles_of(name, version);

@@ -57,6 +57,7 @@ impl Packages {
             let Some(package) = status.packages.get(name) else { continue };
             if there.is_some_and(|t| t.installed) && wanted.is_none_or(|w| !w.installed || there.is_some_and(|t| t.version != w.version)) {
                 kept::keep_deb(sys, name, &package.version)?;
+                kept::keep_copies(sys, name, package)?;
             }
             if wanted.is_none() {
                 kept::keep_conffiles(sys, name, package)?;
@@ -319,6 +320,12 @@ impl Object for Packages {
             for (name, now, wanted) in differences(from, &resolved) {
                 if let (None | Some(There { installed: false, .. }), Some(wanted)) = (now, wanted) {
                     kept::restore_conffiles(sys, name, wanted.version)?;
+                }
+                if let (Some(now), Some(wanted)) = (now, wanted)
+                    && now.version != wanted.version
+                    && let Some(package) = self.status(sys)?.packages.get(name)
+                {
+                    kept::restore_copies(sys, name, package)?;
                 }
             }
         }
