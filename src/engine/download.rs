@@ -102,11 +102,14 @@ impl Digested {
     }
 }
 
+/// What a URL gave, once somebody has fetched it; whoever wants it meanwhile waits.
+type Fetched = Mutex<Option<Arc<[u8]>>>;
+
 /// What one command fetches: once for all hosts, which share one copy of it and so get the same.
 pub struct Downloads {
     cache: PathBuf,
     /// By URL and digest. Who comes second waits for the first.
-    fetched: Mutex<HashMap<String, Arc<Mutex<Option<Arc<[u8]>>>>>>,
+    fetched: Mutex<HashMap<String, Arc<Fetched>>>,
 }
 
 impl Downloads {

@@ -108,7 +108,14 @@ async fn arguments_arrive_and_the_umask_is_the_login_shell_s() {
     link.close().await;
     let umask = std::process::Command::new("sh").args(["-c", "umask"]).output().unwrap().stdout;
     let expected = format!("args:--root /srv/a-b_c umask:{}", String::from_utf8(umask).unwrap().trim());
-    assert!(errors.text().contains(&expected), "{}", errors.text());
+    // Standard error is collected beside the conversation and may come a moment after its end.
+    for _ in 0..200 {
+        if errors.text().contains(&expected) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{expected:?} is not in {:?}", errors.text());
 }
 
 #[tokio::test]
