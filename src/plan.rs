@@ -209,10 +209,12 @@ pub enum Kind {
     Service,
     /// The crontab of a user.
     Crontab,
+    /// A value of the running kernel: `sysctl:net.ipv4.ip_forward`.
+    Sysctl,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] = [Kind::File, Kind::User, Kind::Group, Kind::Packages, Kind::Service, Kind::Crontab];
+    pub const ALL: [Kind; 7] = [Kind::File, Kind::User, Kind::Group, Kind::Packages, Kind::Service, Kind::Crontab, Kind::Sysctl];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -222,6 +224,7 @@ impl Kind {
             Kind::Packages => "packages",
             Kind::Service => "service",
             Kind::Crontab => "crontab",
+            Kind::Sysctl => "sysctl",
         }
     }
 }

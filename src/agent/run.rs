@@ -258,8 +258,8 @@ impl<'a> Runner<'a> {
             Some(decision) => decision.clone(),
         };
         let quiet = planned.is_some() && matches!(decision, Decision::Stay(_)) && !self.shown.contains(&(index, listens));
-        // file.managed asks before the file is in place.
-        let checks = !low.control.check_cmd.is_empty() && runs(&status) && low.function() != "file.managed";
+        // Some ask before the file is in place.
+        let checks = !low.control.check_cmd.is_empty() && runs(&status) && !checks_new_file(low);
         if quiet && !checks {
             // A low that listens counts with its turn at the end.
             self.tally.ok += usize::from(!self.shown.contains(&(index, true)));
@@ -490,10 +490,10 @@ impl<'a> Runner<'a> {
         to
     }
 
-    /// `check_cmd` of file.managed judges the new file before it is in place.
+    /// `check_cmd` of file.managed and file.serialize judges the new file before it is in place.
     fn check_new_file(&mut self, low: &Low, change: &Planned) -> Result<()> {
         let content = change.to.get("content").and_then(Value::as_str);
-        let Some(content) = content.filter(|_| low.function() == "file.managed" && low.name == change.key.name) else { return Ok(()) };
+        let Some(content) = content.filter(|_| checks_new_file(low) && low.name == change.key.name) else { return Ok(()) };
         for line in &low.control.check_cmd {
             let run = command::check_of_file(low, line, &Hash(content.to_owned()))?;
             let output = command::run(self.sys, &run, &self.plan.mask, self.tell)?;
@@ -577,6 +577,11 @@ impl<'a> Runner<'a> {
         let changed = |of: usize| self.planner.fates.get(of).copied().flatten().is_some_and(|fate| fate.changes == Maybe::Yes);
         self.plan.owed.iter().any(|(older, _)| older == what) || of.any(changed)
     }
+}
+
+/// Whether a state's `check_cmd` is asked about the new file, before it is in place.
+fn checks_new_file(low: &Low) -> bool {
+    ["file.managed", "file.serialize"].contains(&low.function().as_str())
 }
 
 /// Whether requisites let a state run.

@@ -7,13 +7,23 @@ pub mod args;
 pub mod cmd;
 pub mod cron;
 mod crypt;
+mod edit;
+pub mod event;
 pub mod file;
 pub mod group;
+pub mod host;
+pub mod ini;
 pub mod pkg;
+pub mod pkgrepo;
+#[cfg(test)]
+mod salt;
 pub mod service;
+pub mod ssh_auth;
+pub mod sysctl;
 pub mod test;
 #[cfg(test)]
 mod testing;
+pub mod timezone;
 pub mod user;
 
 use std::collections::{BTreeMap, HashMap};
@@ -29,11 +39,18 @@ use crate::value::Attrs;
 pub static FUNCTIONS: &[&[Entry]] = &[
     cmd::FUNCTIONS,
     cron::FUNCTIONS,
+    event::FUNCTIONS,
     file::FUNCTIONS,
     group::FUNCTIONS,
+    host::FUNCTIONS,
+    ini::FUNCTIONS,
     pkg::FUNCTIONS,
+    pkgrepo::FUNCTIONS,
     service::FUNCTIONS,
+    ssh_auth::FUNCTIONS,
+    sysctl::FUNCTIONS,
     test::FUNCTIONS,
+    timezone::FUNCTIONS,
     user::FUNCTIONS,
 ];
 

@@ -8,7 +8,25 @@ use crate::system::Command;
 
 const COMMENT: Arg = Arg::new("comment", ArgKind::Str, "", "What the result says.");
 
+const KEYS: &[Arg] = &[
+    Arg::new("present", ArgKind::Strs, "", "Keys that are there. Example: [db:host]"),
+    Arg::new("boolean", ArgKind::Strs, "", "Keys whose values are True or False."),
+    Arg::new("integer", ArgKind::Strs, "", "Keys whose values are whole numbers."),
+    Arg::new("string", ArgKind::Strs, "", "Keys whose values are strings."),
+    Arg::new("listing", ArgKind::Strs, "", "Keys whose values are lists."),
+    Arg::new("dictionary", ArgKind::Strs, "", "Keys whose values are mappings."),
+    Arg::new("verbose", ArgKind::Bool, "False", "Accepted without effect."),
+    Arg::new("failed", ArgKind::Str, "", "Not for you: what the controller, who has the pillar, found to be wrong."),
+];
+
 pub const FUNCTIONS: &[Entry] = &[
+    Entry {
+        name: "test.check_pillar",
+        doc: "Fails unless pillar has these keys, with values of these kinds.",
+        args: KEYS,
+        watches: false,
+        parse: check_pillar,
+    },
     Entry { name: "test.nop", doc: "Does nothing and succeeds.", args: &[COMMENT], watches: true, parse: nop },
     Entry { name: "test.succeed_without_changes", doc: "Succeeds and changes nothing.", args: &[COMMENT], watches: true, parse: nop },
     Entry {
@@ -74,6 +92,16 @@ fn configurable(low: &Low) -> Result<Box<dyn Function>> {
     let mut lines = args.strs("comment")?;
     lines.extend(args.strs("warnings")?);
     Ok(Box::new(Test { changes: args.bool("changes", true)?, result: args.bool("result", true)?, comment: lines.join("\n") }))
+}
+
+fn check_pillar(low: &Low) -> Result<Box<dyn Function>> {
+    let args = Args(low);
+    if !KEYS.iter().take(6).any(|kind| args.value(kind.name).is_some()) {
+        return Err(args.error("test.check_pillar needs keys to look for, under present or the name of a kind"));
+    }
+    let failed = args.str("failed")?;
+    let comment = failed.clone().unwrap_or_else(|| "all of them are there".to_owned());
+    Ok(Box::new(Test { changes: false, result: failed.is_none(), comment }))
 }
 
 fn notification(low: &Low) -> Result<Box<dyn Function>> {

@@ -23,6 +23,7 @@ mod pillar;
 mod renderer;
 pub mod requisite;
 pub mod root;
+mod serialize;
 pub mod source;
 mod top;
 

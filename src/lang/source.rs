@@ -72,7 +72,19 @@ impl Sources<'_> {
                     self.source(index, low, env, std::slice::from_ref(source), &format!("sources:{number}"), true)?;
                 }
             }
-            ("file", "serialize") => self.dataset(low)?,
+            ("file", "serialize") => {
+                let secret = self.dataset(low)?;
+                let text = super::serialize::text(low, &*self.session.context.host)?;
+                let content = self.content("contents".into(), text.into_bytes().into(), None);
+                low.contents.push(Content { secret, ..content });
+            }
+            ("test", "check_pillar") => {
+                let said = super::serialize::check_pillar(low, |key| look_up(&self.session.pillar, key, ":"));
+                if !said.is_empty() {
+                    low.args.insert("failed", said);
+                }
+            }
+            ("pkgrepo", _) => self.repository_keys(index, low, env)?,
             ("cmd", "script") => {
                 if !low.args.get("source").is_some_and(Value::truthy) {
                     low.args.insert("source", low.name.clone());
@@ -126,7 +138,7 @@ impl Sources<'_> {
                     source_hash,
                     source_hash_name: text("source_hash_name"),
                     hashes,
-                    skip_verify: low.args.get("skip_verify").is_some_and(Value::truthy),
+                    skip_verify: low.args.get("skip_verify").is_some_and(Value::truthy) || name == "key_url",
                     template: always_template || template_of(low)?,
                 });
                 return Ok(());
@@ -148,6 +160,36 @@ impl Sources<'_> {
             file.bytes.clone()
         };
         Ok(self.content(name.to_owned(), bytes, Some(file.mode)))
+    }
+
+    /// The keys of a source of packages: at an address, or with a key server, which is asked as the web server that it is.
+    fn repository_keys(&mut self, index: usize, low: &mut Low, env: &str) -> Result<()> {
+        let ids: Vec<String> = match low.args.get("keyid") {
+            Some(Value::List(ids)) => ids.iter().map(key_id).collect(),
+            Some(one) if one.truthy() => vec![key_id(one)],
+            _ => Vec::new(),
+        };
+        if !ids.is_empty() {
+            low.args.insert("keyid", Value::List(ids.iter().map(Value::str).collect()));
+        }
+        if low.fun != "managed" {
+            return Ok(());
+        }
+        self.one(index, low, env, "key_url", false)?;
+        let server = low.args.get("keyserver").map(Value::to_text).unwrap_or_default();
+        for (number, id) in ids.iter().enumerate().filter(|_| !server.is_empty()) {
+            self.remote.push(Remote {
+                low: index,
+                name: format!("keyid:{number}"),
+                url: format!("{}/pks/lookup?op=get&options=mr&search=0x{id}", key_server(&server)),
+                source_hash: None,
+                source_hash_name: None,
+                hashes: None,
+                skip_verify: true,
+                template: false,
+            });
+        }
+        Ok(())
     }
 
     fn content(&mut self, name: String, bytes: Arc<[u8]>, mode: Option<u32>) -> Content {
@@ -206,13 +248,17 @@ impl Sources<'_> {
         Ok(true)
     }
 
-    /// `dataset_pillar` becomes the `dataset` it names.
-    fn dataset(&mut self, low: &mut Low) -> Result<()> {
-        let Some(key) = low.args.remove("dataset_pillar").filter(Value::truthy) else { return Ok(()) };
+    /// `dataset_pillar` becomes the `dataset` it names. Whether it did.
+    fn dataset(&mut self, low: &mut Low) -> Result<bool> {
+        let Some(key) = low.args.remove("dataset_pillar").filter(Value::truthy) else { return Ok(false) };
+        if low.args.get("dataset").is_some_and(Value::truthy) {
+            let summary = format!("file.serialize {} has both dataset and dataset_pillar", low.id);
+            return Err(Box::new(Diagnostic::new(Code::Compile, summary)));
+        }
         let found = look_up(&self.session.pillar, &key.to_text(), ":");
         let dataset = found.ok_or_else(|| not_known(low, "dataset_pillar", "pillar", &key, &self.session.pillar))?;
         low.args.insert("dataset", dataset);
-        Ok(())
+        Ok(true)
     }
 
     /// Every file below the source of file.recurse. With `include_empty` an empty directory is a name that ends in a slash.
@@ -301,6 +347,28 @@ fn range<'a>(paths: &'a [String], prefix: &str) -> &'a [String] {
     let start = paths.partition_point(|path| path.as_str() < prefix);
     let rest = paths.get(start..).unwrap_or_default();
     rest.get(..rest.partition_point(|path| path.starts_with(prefix))).unwrap_or_default()
+}
+
+/// The id of a key in hexadecimal. YAML makes numbers of some: of those that are all digits, and of those with `0x`.
+fn key_id(value: &Value) -> String {
+    match value {
+        Value::Int(number) if [8, 16].contains(&number.to_string().len()) => number.to_string(),
+        Value::Int(number) => format!("{number:X}"),
+        other => other.to_text().trim_start_matches("0x").replace(' ', "").to_uppercase(),
+    }
+}
+
+/// A key server as the address of a web server.
+fn key_server(server: &str) -> String {
+    let server = server.trim_end_matches('/');
+    let (scheme, host) = server.split_once("://").unwrap_or(("", server));
+    let port = host.rsplit_once(':').map(|(_, port)| port);
+    match (scheme, port) {
+        ("http" | "https", _) => server.to_owned(),
+        ("hkp", None) => format!("http://{host}:11371"),
+        ("hkp", Some("443")) | ("hkps", _) | ("", None | Some("443")) => format!("https://{host}"),
+        _ => format!("http://{host}"),
+    }
 }
 
 /// A path below the roots. One that would leave them stays as it was written: there is no such file, and the error names it.

@@ -373,3 +373,25 @@ fn a_file_that_salt_would_decrypt_is_taken_where_nothing_in_it_is_encrypted() {
     let encrypted = "#!yaml|gpg\na:\n  test.nop:\n    - x: |\n        -----BEGIN PGP MESSAGE-----\n";
     assert!(order(encrypted).contains("a.sls:5"), "{}", order(encrypted));
 }
+
+#[test]
+fn keys_of_package_sources_come_by_address_or_from_a_key_server() {
+    let sls = "a:\n  pkgrepo.managed:\n    - name: deb http://x a\n    - key_url: https://x/k.asc\n
+b:\n  pkgrepo.managed:\n    - name: deb http://y a\n    - keyid: [12345678, 0xABCDEF01, 'abcd ef02']\n    - keyserver: hkp://k.org:80\n
+c:\n  pkgrepo.managed:\n    - name: deb http://z a\n    - key_url: salt://k\n
+d:\n  pkgrepo.managed:\n    - name: deb http://z a\n    - keyid: ABCDEF01\n    - keyserver: k.org\n";
+    let compiled = with(&[("a.sls", sls), ("k", "a key")], "{}", &[]).unwrap();
+    let remote: Vec<(&str, &str)> = compiled.remote.iter().map(|r| (r.name.as_str(), r.url.as_str())).collect();
+    assert_eq!(
+        remote,
+        [
+            ("key_url", "https://x/k.asc"),
+            ("keyid:0", "http://k.org:80/pks/lookup?op=get&options=mr&search=0x12345678"),
+            ("keyid:1", "http://k.org:80/pks/lookup?op=get&options=mr&search=0xABCDEF01"),
+            ("keyid:2", "http://k.org:80/pks/lookup?op=get&options=mr&search=0xABCDEF02"),
+            ("keyid:0", "https://k.org/pks/lookup?op=get&options=mr&search=0xABCDEF01"),
+        ]
+    );
+    assert!(compiled.remote.iter().all(|r| r.skip_verify && r.source_hash.is_none()));
+    assert_eq!(compiled.lows[2].contents[0].name, "key_url");
+}

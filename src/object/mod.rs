@@ -12,6 +12,7 @@ pub mod file;
 pub mod group;
 pub mod packages;
 pub mod service;
+pub mod sysctl;
 mod unified;
 pub mod user;
 
@@ -31,6 +32,7 @@ static OBJECTS: &[(Kind, Make)] = &[
     (Kind::Group, |name| Box::new(group::Group::new(name))),
     (Kind::Packages, |manager| Box::new(packages::Packages::new(manager))),
     (Kind::Service, |unit| Box::new(service::Service::new(unit))),
+    (Kind::Sysctl, |name| Box::new(sysctl::Sysctl::new(name))),
     (Kind::User, |name| Box::new(user::User::new(name))),
 ];
 

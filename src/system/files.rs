@@ -217,6 +217,13 @@ impl System {
         written
     }
 
+    /// Writes to a file as it stands, for those that the kernel makes: they cannot be replaced.
+    pub fn write_in_place(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        self.mutating(&format!("write {path}"))?;
+        let file = File::options().write(true).truncate(true).open(self.followed(path));
+        file.and_then(|mut file| file.write_all(bytes)).map_err(|e| Diagnostic::io(format!("write {path}"), &e).into())
+    }
+
     /// Takes away what a killed `write_*` left beside a path.
     pub fn sweep(&self, path: &str) -> Result<()> {
         remove_if_there(&beside(&self.path(path))).map_err(|e| Diagnostic::io(format!("clean up beside {path}"), &e).into())

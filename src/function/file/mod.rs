@@ -1,5 +1,5 @@
 //! file.*: what files, directories and links are to be like. One file per function or small group; `place` and `text` are what they
-//! share, `pattern` is Python's regular expressions.
+//! share (and with them all states that edit text files, see `edit`), `pattern` is Python's regular expressions.
 
 mod absent;
 mod append;
@@ -8,19 +8,20 @@ mod comment;
 mod copy;
 mod directory;
 #[cfg(test)]
-mod double;
+pub(super) mod double;
 mod keyvalue;
 mod line;
 mod managed;
 mod pattern;
-mod place;
+pub(super) mod place;
 mod recurse;
 mod replace;
 mod select;
+mod serialize;
 mod symlink;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(super) mod text;
 mod touch;
 
 use super::{Arg, ArgKind, Entry};
@@ -43,6 +44,7 @@ pub const FUNCTIONS: &[Entry] = &[
     recurse::ENTRY,
     copy::RENAME,
     replace::ENTRY,
+    serialize::ENTRY,
     symlink::ENTRY,
     touch::ENTRY,
     comment::UNCOMMENT,

@@ -2,7 +2,7 @@
 //! the tree answer, and plain computation. Everything else goes to [`HostCalls`](crate::lang::jinja::HostCalls).
 
 mod check;
-mod data;
+pub(super) mod data;
 mod files;
 pub mod hash;
 mod lookup;

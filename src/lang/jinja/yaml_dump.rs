@@ -28,25 +28,43 @@ impl Flow {
     }
 }
 
+/// How a document is written.
+pub struct Style {
+    pub flow: Flow,
+    /// Whether characters beyond ASCII stay as they are.
+    pub unicode: bool,
+    pub indent: Option<u16>,
+    pub width: Option<u16>,
+    /// Whether it begins with `---`.
+    pub start: bool,
+}
+
 pub fn yaml(value: &Value, flow: Flow) -> Result<String, Error> {
+    let text = emit(value, &Style { flow, unicode: true, indent: None, width: None, start: false })?;
+    let text = text.trim_matches(|c: char| c.is_whitespace());
+    Ok(text.strip_suffix("\n...").unwrap_or(text).to_owned())
+}
+
+/// A whole document.
+pub fn emit(value: &Value, style: &Style) -> Result<String, Error> {
     let mut events = Vec::new();
     let mut shared = Shared::default();
     shared.count(value, 0);
-    represent(value, flow, &mut shared, &mut events, 0)?;
+    represent(value, style.flow, &mut shared, &mut events, 0)?;
     let mut out = Vec::new();
     let mut emitter = Emitter::new();
-    emitter.set_unicode(true);
+    emitter.set_unicode(style.unicode);
+    style.indent.into_iter().for_each(|indent| emitter.set_indent(indent.into()));
+    style.width.into_iter().for_each(|width| emitter.set_width(width.into()));
     emitter.set_output_string(&mut out);
-    let head = [Event::stream_start(Encoding::Utf8), Event::document_start(None, &[], true)];
+    let head = [Event::stream_start(Encoding::Utf8), Event::document_start(None, &[], !style.start)];
     let tail = [Event::document_end(true), Event::stream_end()];
     for event in head.into_iter().chain(events).chain(tail) {
         emitter.emit(event).map_err(|e| fail(format!("cannot be written as YAML: {e}")))?;
     }
     emitter.flush().map_err(|e| fail(format!("cannot be written as YAML: {e}")))?;
     drop(emitter);
-    let text = String::from_utf8(out).unwrap_or_default();
-    let text = text.trim_matches(|c: char| c.is_whitespace());
-    Ok(text.strip_suffix("\n...").unwrap_or(text).to_owned())
+    Ok(String::from_utf8(out).unwrap_or_default())
 }
 
 /// Lists and dicts that stand in a value more than once: PyYAML writes them once and refers to them.
