@@ -69,6 +69,23 @@ impl Indexes {
         self.0.iter().flat_map(|(first, last)| *first..=*last)
     }
 
+    /// Those of all parts.
+    pub fn joined(parts: &[Indexes]) -> Indexes {
+        Indexes::of_runs(parts.iter().flat_map(|part| &part.0).copied().collect())
+    }
+
+    fn of_runs(mut parts: Vec<(usize, usize)>) -> Indexes {
+        parts.sort_unstable();
+        let mut runs: Vec<(usize, usize)> = Vec::new();
+        for (first, last) in parts {
+            match runs.last_mut() {
+                Some((_, end)) if first <= end.saturating_add(1) => *end = last.max(*end),
+                _ => runs.push((first, last)),
+            }
+        }
+        Indexes(runs)
+    }
+
     pub fn contains(&self, index: usize) -> bool {
         self.0.iter().any(|(first, last)| (*first..=*last).contains(&index))
     }
@@ -85,16 +102,7 @@ impl Indexes {
 
 impl FromIterator<usize> for Indexes {
     fn from_iter<I: IntoIterator<Item = usize>>(indexes: I) -> Indexes {
-        let mut indexes: Vec<usize> = indexes.into_iter().collect();
-        indexes.sort_unstable();
-        let mut runs: Vec<(usize, usize)> = Vec::new();
-        for index in indexes {
-            match runs.last_mut() {
-                Some((_, last)) if index <= last.saturating_add(1) => *last = index,
-                _ => runs.push((index, index)),
-            }
-        }
-        Indexes(runs)
+        Indexes::of_runs(indexes.into_iter().map(|index| (index, index)).collect())
     }
 }
 

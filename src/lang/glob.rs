@@ -6,6 +6,11 @@ pub fn is_pattern(text: &str) -> bool {
 }
 
 pub fn matches(pattern: &str, text: &str) -> bool {
+    // What stands before the first special character decides most texts.
+    let literal = pattern.split(['*', '?', '[']).next().unwrap_or_default();
+    if literal.len() == pattern.len() || !text.starts_with(literal) {
+        return pattern == text;
+    }
     let (pattern, text): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
     let (mut p, mut t) = (0, 0);
     // Where to go on when what follows the last star did not fit: the star, and one character further in the text.

@@ -110,7 +110,7 @@ pub enum Targets {
     Group(usize),
 }
 
-/// What an SLS or a pattern names.
+/// What an SLS or a pattern names, or an id with many `names`.
 pub struct Group {
     pub members: Vec<usize>,
     set: HashSet<usize>,
@@ -120,6 +120,9 @@ pub struct Group {
 
 /// A group of at least so many members gets a node of its own.
 const LARGE: usize = 8;
+
+/// How many requisites that name nobody are told what may have been meant.
+const HINTS: usize = 100;
 
 #[derive(Default)]
 pub struct Graph {
@@ -133,8 +136,10 @@ pub struct Graph {
     /// (module or `sls`, name or pattern) to the group it is.
     known: HashMap<(String, String), usize>,
     overlaps: HashMap<(usize, usize), bool>,
-    /// Some state has a `prereq`: its test runs copy edges, so none are taken together.
+    /// Some state has a `prereq`.
     prereq: bool,
+    /// Requisites that name nobody.
+    missing: usize,
     edges: u64,
 }
 
@@ -218,9 +223,9 @@ impl Graph {
         let together = self.may_be_taken_together(&items);
         for (kind, targets) in &items {
             match targets {
-                Targets::Group(group) if together && *kind != Kind::Prereq => {
+                Targets::Group(group) if together && self.may_be_a_node(*kind) => {
                     let group = self.group_node(*group, *kind);
-                    self.edge(group, node, *kind);
+                    self.require(node, group, *kind);
                 }
                 _ => {
                     for target in self.members(targets).to_vec() {
@@ -233,6 +238,11 @@ impl Graph {
             node.resolved.append(&mut items);
         }
         Ok(())
+    }
+
+    /// A `prereq` adds a `require` between states that have a requisite already: then the lighter kinds, which it would outweigh, stay apart.
+    fn may_be_a_node(&self, kind: Kind) -> bool {
+        kind != Kind::Prereq && (!self.prereq || kind >= Kind::Require)
     }
 
     /// What one item names; nothing where it names null.
@@ -249,7 +259,10 @@ impl Graph {
             Value::Null => Ok(None),
             Value::Str(wanted) => match self.find(&module, wanted) {
                 Some(targets) => Ok(Some(targets)),
-                None => Err(self.not_there(index, kind, &module, wanted)),
+                None => {
+                    self.missing += 1;
+                    Err(self.not_there(index, kind, &module, wanted))
+                }
             },
             other => Err(self.refuse(index, format!("{} names {} where an id belongs: {module}: {other}", kind.name(), other.kind()))),
         }
@@ -258,17 +271,21 @@ impl Graph {
     /// What a requisite names. A pattern over SLS may name nothing.
     fn find(&mut self, module: &str, wanted: &str) -> Option<Targets> {
         let pattern = glob::is_pattern(wanted);
-        if !pattern && module != "sls" {
-            return self.names.get(&(module.to_owned(), wanted.to_owned())).map(|nodes| Targets::Nodes(nodes.clone()));
-        }
         let key = (module.to_owned(), wanted.to_owned());
+        let named = if pattern || module == "sls" { None } else { Some(self.names.get(&key)?) };
+        if let Some(nodes) = named.filter(|nodes| nodes.len() < LARGE) {
+            return Some(Targets::Nodes(nodes.clone()));
+        }
         if let Some(group) = self.known.get(&key) {
             return Some(Targets::Group(*group));
         }
         let lists: Vec<&Vec<usize>> = match (module, pattern) {
             ("sls", true) => self.sls.iter().filter(|(sls, _)| glob::matches(wanted, sls)).map(|(_, nodes)| nodes).collect(),
             ("sls", false) => self.sls.get(wanted).into_iter().collect(),
-            _ => self.names.iter().filter(|((m, name), _)| m == module && glob::matches(wanted, name)).map(|(_, nodes)| nodes).collect(),
+            (_, false) => named.into_iter().collect(),
+            (_, true) => {
+                self.names.iter().filter(|((m, name), _)| m == module && glob::matches(wanted, name)).map(|(_, nodes)| nodes).collect()
+            }
         };
         if lists.is_empty() && (module != "sls" || !pattern) {
             return None;
@@ -290,7 +307,7 @@ impl Graph {
     /// Whether groups among these may be reached through their own nodes: no state is named twice, for then the first naming decides its edge's place.
     fn may_be_taken_together(&mut self, items: &[(Kind, Targets)]) -> bool {
         let large = |graph: &Graph, targets: &Targets| matches!(targets, Targets::Group(_)) && graph.members(targets).len() >= LARGE;
-        if self.prereq || !items.iter().any(|(_, targets)| large(self, targets)) {
+        if !items.iter().any(|(_, targets)| large(self, targets)) {
             return false;
         }
         for (i, (_, one)) in items.iter().enumerate() {
@@ -386,6 +403,10 @@ impl Graph {
 
     fn not_there(&self, index: usize, kind: Kind, module: &str, wanted: &str) -> Box<Diagnostic> {
         let error = self.refuse(index, format!("{} names {module}: {wanted}, and there is no such state", kind.name()));
+        // Nobody reads the hints of hundreds, and each looks through all names.
+        if self.missing > HINTS {
+            return error;
+        }
         let known: Vec<&str> = if module == "sls" {
             self.sls.keys().map(String::as_str).collect()
         } else {

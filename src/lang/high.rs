@@ -3,7 +3,7 @@
 //! One SLS becomes ids with their state declarations (`Sls::read`), `extend`, `exclude` and `include`. `High` collects those of all SLS of a host
 //! in the order Salt's dictionaries have. Everything that Salt's `verify_high` refuses is refused here, with its place.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -328,7 +328,11 @@ impl High {
             }
         }
         if !sls.is_empty() || !ids.is_empty() {
-            self.ids.retain(|id, body| !ids.contains(id.as_str()) && !sls.iter().any(|pattern| glob::matches(pattern, &body.sls)));
+            let mut gone: HashMap<Arc<str>, bool> = HashMap::new();
+            self.ids.retain(|id, body| {
+                let named = || sls.iter().any(|pattern| glob::matches(pattern, &body.sls));
+                !ids.contains(id.as_str()) && !*gone.entry(body.sls.clone()).or_insert_with(named)
+            });
         }
     }
 

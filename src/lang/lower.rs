@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use super::Results;
-use super::graph::Kind;
+use super::graph::{Kind, Targets};
 use super::high::is_requisite;
 use super::low::Chunk;
 use super::order::Ordered;
 use crate::diagnostic::{Code, Diagnostic, nearest};
-use crate::plan::{Control, Low, Requisite, RequisiteKind, Retry};
+use crate::plan::{Control, Indexes, Low, Requisite, RequisiteKind, Retry};
 use crate::value::{Map, Value};
 
 /// Keys that Salt keeps for itself; no state function sees them.
@@ -58,10 +58,11 @@ pub fn lower(ordered: &Ordered) -> Results<(Vec<Low>, Vec<String>)> {
         count += usize::from(!is_test);
     }
     let mut errors = Vec::new();
+    let mut groups = HashMap::new();
     let mut lows: Vec<Low> = Vec::with_capacity(count);
     for (index, chunk) in ordered.chunks.iter().enumerate() {
         if place.get(index).is_some_and(Option::is_some) {
-            match one(chunk, ordered, index, &place) {
+            match one(chunk, requisites(ordered, index, &place, &mut groups)) {
                 Ok(low) => lows.push(low),
                 Err(error) => errors.push(*error),
             }
@@ -76,24 +77,32 @@ pub fn lower(ordered: &Ordered) -> Results<(Vec<Low>, Vec<String>)> {
     if errors.is_empty() { Ok((lows, envs)) } else { Err(errors) }
 }
 
-fn one(chunk: &Chunk, ordered: &Ordered, index: usize, place: &[Option<usize>]) -> Result<Low, Box<Diagnostic>> {
+/// What the requisites of the chunk at `index` name. `groups` keeps what an SLS or a pattern names, for thousands of states may require it.
+fn requisites(ordered: &Ordered, index: usize, place: &[Option<usize>], groups: &mut HashMap<usize, Indexes>) -> Vec<Requisite> {
+    let mut parts: Vec<(RequisiteKind, bool, Vec<Indexes>)> = Vec::new();
+    for (kind, targets) in ordered.requisites(index) {
+        let (kind, any) = meaning(*kind);
+        let lows = || ordered.places(targets).filter_map(|target| place.get(target).copied().flatten()).collect::<Indexes>();
+        let of = match targets {
+            Targets::Group(group) => groups.entry(*group).or_insert_with(lows).clone(),
+            Targets::Nodes(_) => lows(),
+        };
+        match parts.iter_mut().find(|(k, a, _)| *k == kind && *a == any) {
+            Some((_, _, there)) => there.push(of),
+            None => parts.push((kind, any, vec![of])),
+        }
+    }
+    let requisites = parts.into_iter().map(|(kind, any, parts)| Requisite { kind, any, of: Indexes::joined(&parts) });
+    requisites.filter(|requisite| !requisite.of.is_empty()).collect()
+}
+
+fn one(chunk: &Chunk, requisites: Vec<Requisite>) -> Result<Low, Box<Diagnostic>> {
     let mut args = Map::new();
     for (key, value) in &chunk.map {
         if !key.as_str().is_some_and(|key| INTERNAL.contains(&key) || is_requisite(key)) {
             args.0.insert(key.clone(), value.clone());
         }
     }
-    let mut requisites: Vec<(RequisiteKind, bool, Vec<usize>)> = Vec::new();
-    for (kind, targets) in ordered.requisites(index) {
-        let (kind, any) = meaning(kind);
-        let targets = targets.filter_map(|target| place.get(target).copied().flatten());
-        match requisites.iter_mut().find(|(k, a, _)| *k == kind && *a == any) {
-            Some((_, _, there)) => there.extend(targets),
-            None => requisites.push((kind, any, targets.collect())),
-        }
-    }
-    let requisites = requisites.into_iter().map(|(kind, any, of)| Requisite { kind, any, of: of.into_iter().collect() });
-    let requisites = requisites.filter(|requisite| !requisite.of.is_empty()).collect();
     Ok(Low {
         id: chunk.text("__id__"),
         sls: chunk.text("__sls__"),

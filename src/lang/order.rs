@@ -5,7 +5,7 @@
 //! puts the state it names into the list a second time, before the one that declares it: that is its test run.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 
 use super::Results;
 use super::graph::{Graph, Kind, Targets};
@@ -66,7 +66,7 @@ const LAST: i64 = 1_000_000;
 pub struct Ordered {
     pub chunks: Vec<Chunk>,
     /// Chunks that stand in the list only as the test run of a `prereq`: their places in it.
-    pub tests: Vec<usize>,
+    pub tests: HashSet<usize>,
     graph: Graph,
     /// The node of each chunk, and the place of each node.
     nodes: Vec<usize>,
@@ -74,11 +74,15 @@ pub struct Ordered {
 }
 
 impl Ordered {
-    /// What the requisites of a chunk name, as places in the list, one entry per item.
-    pub fn requisites(&self, place: usize) -> impl Iterator<Item = (Kind, impl Iterator<Item = usize>)> {
-        let resolved = self.nodes.get(place).and_then(|node| self.graph.nodes.get(*node)).map(|node| node.resolved.as_slice());
-        let places = |targets| self.graph.members(targets).iter().filter_map(|node| self.places.get(node).copied());
-        resolved.unwrap_or_default().iter().map(move |(kind, targets): &(Kind, Targets)| (*kind, places(targets)))
+    /// What the requisites of a chunk name, one entry per item.
+    pub fn requisites(&self, place: usize) -> &[(Kind, Targets)] {
+        let node = self.nodes.get(place).and_then(|node| self.graph.nodes.get(*node));
+        node.map_or(&[], |node| node.resolved.as_slice())
+    }
+
+    /// The chunks that an item names, as places in the list.
+    pub fn places<'a>(&'a self, targets: &'a Targets) -> impl Iterator<Item = usize> + 'a {
+        self.graph.members(targets).iter().filter_map(|node| self.places.get(node).copied())
     }
 }
 
@@ -169,7 +173,9 @@ impl Sort {
             if own.get() < 0.0 {
                 own = own.plus(cap.saturating_add(LAST));
             }
-            chunk.map.insert("order", own.value());
+            if chunk.map.get("order").and_then(Value::as_bool).is_none() {
+                chunk.map.insert("order", own.value());
+            }
         }
         SortKey { least: own.get().min(self.least_follower(node)), own: own.get(), label, tag }
     }

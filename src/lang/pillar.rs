@@ -72,6 +72,9 @@ impl Gather<'_> {
 
     fn fitting(&mut self, env: &str, name: &str) -> Vec<String> {
         match self.compiler.pillar_roots.sls(env) {
+            Ok(all) if !glob::is_pattern(name) => {
+                all.binary_search_by(|sls| sls.as_str().cmp(name)).map_or_else(|_| Vec::new(), |_| vec![name.to_owned()])
+            }
             Ok(all) => all.iter().filter(|sls| glob::matches(name, sls)).cloned().collect(),
             Err(error) => {
                 self.errors.push(*error);

@@ -77,7 +77,9 @@ pub fn extend(high: &mut High, strict: bool, errors: &mut Vec<Diagnostic>) {
             },
         };
         let Some(target) = target else {
-            errors.push(not_there(high, &name, state, &body, strict));
+            // Nobody reads the hints of hundreds, and each looks through all ids.
+            let hint = errors.len() < 100;
+            errors.push(not_there(high, &name, state, &body, strict, hint));
             continue;
         };
         if !excluded.contains(&*body.sls) {
@@ -94,19 +96,23 @@ fn target_of(high: &High, finder: &mut Option<Finder>, state: &str, name: &Value
     finder.get_or_insert_with(|| Finder::new(high)).find(high, state, name)
 }
 
-fn not_there(high: &High, name: &Value, state: &str, body: &Body, strict: bool) -> Diagnostic {
+fn not_there(high: &High, name: &Value, state: &str, body: &Body, strict: bool, hint: bool) -> Diagnostic {
     let name = name.to_text();
     let summary = if strict {
         format!("SLS {} has a requisite in {state}: {name}, and there is no such state", body.sls)
     } else {
         format!("SLS {} extends {name}, and there is no such id", body.sls)
     };
+    let error = Diagnostic::new(Code::Compile, summary).at(body.span.clone());
+    if !hint {
+        return error;
+    }
     let hint = match nearest(&name, high.ids.keys().map(String::as_str)) {
         Some(near) if near == name => format!("{near} has no state of the module {state}"),
         Some(near) => format!("did you mean {near}?"),
         None => "is the SLS that declares it included?".to_owned(),
     };
-    Diagnostic::new(Code::Compile, summary).at(body.span.clone()).hint(hint)
+    error.hint(hint)
 }
 
 /// Lays an entry of `extend` over an id: requisites are appended, other arguments replaced where they stand, `name` replaces `names`.
@@ -187,7 +193,7 @@ const REQUISITES_IN: [&str; 7] = ["require_in", "watch_in", "onfail_in", "onchan
 
 /// Turns `require_in`, `watch_in`, `onchanges_in`, `onfail_in`, `prereq_in`, `use` and `use_in` into entries of `extend`, and merges those.
 pub fn requisite_in(high: &mut High, errors: &mut Vec<Diagnostic>) {
-    let mut pending = Pending { high, finder: None, names: None, extend: IndexMap::new(), errors };
+    let mut pending = Pending { high, finder: None, names: None, sls: None, extend: IndexMap::new(), errors };
     for (id, body) in &pending.high.ids {
         for (state, args) in &body.states {
             for arg in args {
@@ -224,6 +230,8 @@ struct Pending<'a> {
     finder: Option<Finder>,
     /// The first state that has a `name` argument of this text.
     names: Option<HashMap<String, (String, String)>>,
+    /// The ids of each SLS.
+    sls: Option<HashMap<&'a str, Vec<usize>>>,
     extend: IndexMap<Value, Body>,
     errors: &'a mut Vec<Diagnostic>,
 }
@@ -354,9 +362,16 @@ impl Pending<'_> {
         Some((state, Value::Str(id)))
     }
 
-    fn states_of_sls(&self, sls: &Value) -> Vec<(Value, String)> {
+    fn states_of_sls(&mut self, sls: &Value) -> Vec<(Value, String)> {
         let Some(sls) = sls.as_str() else { return Vec::new() };
-        let of_sls = self.high.ids.iter().filter(|(_, body)| *body.sls == *sls);
+        let index = self.sls.get_or_insert_with(|| {
+            let mut index: HashMap<&str, Vec<usize>> = HashMap::new();
+            for (at, body) in self.high.ids.values().enumerate() {
+                index.entry(&body.sls).or_default().push(at);
+            }
+            index
+        });
+        let of_sls = index.get(sls).into_iter().flatten().filter_map(|at| self.high.ids.get_index(*at));
         of_sls.flat_map(|(id, body)| body.states.keys().map(|state| (Value::str(id.clone()), state.clone()))).collect()
     }
 }
