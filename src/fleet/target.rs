@@ -12,8 +12,8 @@ use fancy_regex::Regex;
 use crate::diagnostic::{Code, Diagnostic, Error, Result, nearest};
 use crate::value::{Map, Value};
 
-use data::DataMatch;
 pub use data::glob;
+use data::{DataMatch, How};
 
 /// How a target's text is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -32,6 +32,8 @@ pub enum Form {
     Pillar,
     /// `-J`, `J@`.
     PillarPcre,
+    /// The pillar's value as it stands, no pattern.
+    PillarExact,
     /// `-N`, `N@`.
     Nodegroup,
     /// `-S`, `S@`.
@@ -51,6 +53,7 @@ impl Form {
             ("grain_pcre", Form::GrainPcre),
             ("pillar", Form::Pillar),
             ("pillar_pcre", Form::PillarPcre),
+            ("pillar_exact", Form::PillarExact),
             ("nodegroup", Form::Nodegroup),
             ("ipcidr", Form::Ipcidr),
             ("compound", Form::Compound),
@@ -334,22 +337,23 @@ impl Parser<'_> {
     }
 
     fn single(&mut self, form: Form, delimiter: &str, pattern: &str, column: usize) -> Result<Expr> {
-        let data = |regex: bool, letter: &str| -> Result<DataMatch> {
+        let data = |how: How, letter: &str| -> Result<DataMatch> {
             if !pattern.contains(delimiter) {
                 let error = self.error(column, format!("{letter}@ takes a key and what its value must be"));
                 return Err(error.hint(format!("{letter}@os{delimiter}Debian")).into());
             }
-            DataMatch::new(pattern, delimiter, regex).map_err(|why| self.error(column, why).into())
+            DataMatch::new(pattern, delimiter, how).map_err(|why| self.error(column, why).into())
         };
         Ok(match form {
             Form::Glob if pattern.is_empty() => return Err(self.error(column, "the target is empty").hint("'*' means all hosts").into()),
             Form::Glob => Expr::Glob(pattern.to_owned()),
             Form::List => Expr::List(pattern.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()),
             Form::Pcre => Expr::Pcre(data::regex(pattern, false).map_err(|why| self.error(column, why))?),
-            Form::Grain => Expr::Grains(data(false, "G")?),
-            Form::GrainPcre => Expr::Grains(data(true, "P")?),
-            Form::Pillar => Expr::Pillar(data(false, "I")?),
-            Form::PillarPcre => Expr::Pillar(data(true, "J")?),
+            Form::Grain => Expr::Grains(data(How::Glob, "G")?),
+            Form::GrainPcre => Expr::Grains(data(How::Regex, "P")?),
+            Form::Pillar => Expr::Pillar(data(How::Glob, "I")?),
+            Form::PillarPcre => Expr::Pillar(data(How::Regex, "J")?),
+            Form::PillarExact => Expr::Pillar(data(How::Exact, "I")?),
             Form::Ipcidr => Expr::Subnet(Subnet::parse(pattern).map_err(|why| self.error(column, why))?),
             Form::Nodegroup => self.nodegroup(pattern, column)?,
             Form::Compound => self.compound(words(pattern))?,

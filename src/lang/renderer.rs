@@ -230,6 +230,12 @@ fn pipe(source: &str, default: &str, file: &File) -> Result<Vec<Step>> {
             _ => return Err(Box::new(unknown(name, file))),
         });
     }
+    let data = steps.iter().position(|step| matches!(step, Step::Yaml | Step::Json));
+    if data.is_some_and(|data| steps.iter().skip(data + 1).any(|step| *step != Step::Gpg)) {
+        let error = Diagnostic::new(Code::Template, format!("in {}, a renderer of texts stands behind one that makes data", file.shown));
+        let error = error.at(Span::new(file.shown.clone(), 1, 3)).excerpt_of(source);
+        return Err(Box::new(error.hint("renderers work from left to right: jinja|yaml")));
+    }
     Ok(steps)
 }
 

@@ -87,22 +87,30 @@ pub fn regex(pattern: &str, ignore_case: bool) -> Result<Regex, String> {
 pub struct DataMatch {
     path: String,
     delimiter: String,
-    regex: bool,
+    how: How,
+}
+
+/// How the last part of a target is compared with what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    Glob,
+    Regex,
+    Exact,
 }
 
 impl DataMatch {
-    pub fn new(path: &str, delimiter: &str, regex: bool) -> Result<DataMatch, String> {
-        if regex {
+    pub fn new(path: &str, delimiter: &str, how: How) -> Result<DataMatch, String> {
+        if how == How::Regex {
             // Which part is the pattern shows only with the data: the last part must be one.
             let last = path.rsplit(delimiter).next().unwrap_or_default();
             let all = path.split_once(delimiter).map_or("", |(_, rest)| rest);
             self::regex(last, true).or_else(|_| self::regex(all, true))?;
         }
-        Ok(DataMatch { path: path.to_owned(), delimiter: delimiter.to_owned(), regex })
+        Ok(DataMatch { path: path.to_owned(), delimiter: delimiter.to_owned(), how })
     }
 
     pub fn matches(&self, data: &Map) -> bool {
-        Search { regex: self.regex, patterns: RefCell::default() }.within(data, &self.path, &self.delimiter, 0)
+        Search { how: self.how, patterns: RefCell::default() }.within(data, &self.path, &self.delimiter, 0)
     }
 }
 
@@ -110,7 +118,7 @@ impl DataMatch {
 const MAX_DEPTH: usize = 64;
 
 struct Search {
-    regex: bool,
+    how: How,
     patterns: RefCell<HashMap<String, Option<Regex>>>,
 }
 
@@ -157,8 +165,10 @@ impl Search {
     /// Neither side's case counts.
     fn scalar(&self, value: &Value, pattern: &str) -> bool {
         let text = value.to_text();
-        if !self.regex {
-            return glob(&pattern.to_lowercase(), &text.to_lowercase());
+        match self.how {
+            How::Glob => return glob(&pattern.to_lowercase(), &text.to_lowercase()),
+            How::Exact => return pattern.to_lowercase() == text.to_lowercase(),
+            How::Regex => {}
         }
         let mut patterns = self.patterns.borrow_mut();
         let regex = patterns.entry(pattern.to_owned()).or_insert_with(|| regex(pattern, true).ok());

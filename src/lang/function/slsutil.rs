@@ -105,7 +105,9 @@ fn serialize(_: &Site, call: Call) -> Result<Value> {
     };
     let option = |name: &str| call.kwargs.get(name);
     match kind.to_text().as_str() {
-        "yaml" => dump::yaml(value, option("default_flow_style").and_then(Value::as_bool)).map(Value::Str),
+        "yaml" => {
+            dump::yaml(value, option("default_flow_style").and_then(Value::as_bool), flag(option("allow_unicode"), false)).map(Value::Str)
+        }
         "json" => {
             let indent = option("indent").and_then(Value::as_int).and_then(|i| usize::try_from(i).ok());
             dump::json(value, flag(option("sort_keys"), false), indent).map(Value::Str)

@@ -8,10 +8,10 @@ use crate::value::Value;
 pub use super::filter::{normpath, wrap};
 pub use super::yaml_dump::double_quoted;
 
-/// `flow`: `None` is PyYAML's default, one line for collections that hold no other.
-pub fn yaml(value: &Value, flow: Option<bool>) -> Result<String> {
+/// `flow`: `None` is PyYAML's default, one line for collections that hold no other. Without `unicode` other letters than ASCII's are escaped.
+pub fn yaml(value: &Value, flow: Option<bool>, unicode: bool) -> Result<String> {
     let flow = flow.map_or(Flow::Leaves, |flow| if flow { Flow::All } else { Flow::None });
-    yaml_dump::yaml(&from_plain(value), flow).map_err(|e| error(&e))
+    yaml_dump::yaml(&from_plain(value), flow, unicode).map_err(|e| error(&e))
 }
 
 pub fn json(value: &Value, sort_keys: bool, indent: Option<usize>) -> Result<String> {

@@ -315,7 +315,8 @@ fn resolve(state: &State, value: &Value, args: &[Value], include: bool) -> Done 
     for name in &names {
         defined(name)?;
         let Some(text) = name.as_str() else { return Err(fail("a template's name must be a string")) };
-        let Some(path) = absolute(text, dir) else { continue };
+        // As in Salt, a path that begins at the machine's root is none below the file roots.
+        let Some(path) = absolute(text, dir).filter(|_| !text.starts_with('/')) else { continue };
         let saltenv = &run.context.saltenv;
         if run.templates.read(saltenv, &path).is_some() {
             // Salt: a template named relatively keeps the importer's tpldir, and its name as written is its tplfile.

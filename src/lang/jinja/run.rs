@@ -10,7 +10,7 @@ use minijinja::{Error, ErrorKind, State, Value};
 
 use super::call::Kept;
 use super::scan::Options;
-use super::value::{Dict, Flavour, from_map, from_plain};
+use super::value::{Dict, Flavour, Tuple, from_map, from_plain};
 use super::{Context, Renderer, Templates};
 use crate::diagnostic::Diagnostic;
 use crate::lang::function::Site;
@@ -75,7 +75,7 @@ impl Run {
         }
         let text = |s: &str| Some(Value::from(s));
         match name {
-            "grains" | "__grains__" => Some(self.grains.get_or_init(|| lazy(&c.grains, Flavour::Proxy)).clone()),
+            "grains" | "__grains__" => Some(self.grains.get_or_init(|| grains(&c.grains)).clone()),
             "pillar" | "__pillar__" => Some(self.pillar.get_or_init(|| lazy(&c.pillar, Flavour::Proxy)).clone()),
             "opts" | "__opts__" => Some(self.opts.get_or_init(|| lazy(&c.opts, Flavour::Proxy)).clone()),
             "saltenv" | "__env__" => text(&c.saltenv),
@@ -120,6 +120,17 @@ impl Run {
 fn lazy(map: &Arc<crate::value::Map>, flavour: Flavour) -> Value {
     Value::from_object(Dict::lazy(map, flavour))
 }
+
+/// Salt has a tuple in one grain, which JSON has not.
+fn grains(map: &Arc<crate::value::Map>) -> Value {
+    let dict = Dict::lazy(map, Flavour::Proxy);
+    if let Some(crate::value::Value::List(items)) = map.get(TUPLE) {
+        dict.insert(Value::from(TUPLE), Tuple::value(items.iter().map(from_plain).collect()));
+    }
+    Value::from_object(dict)
+}
+
+const TUPLE: &str = "osrelease_info";
 
 pub fn current(state: &State) -> Result<Arc<Run>, Error> {
     state.lookup(NAME).and_then(|v| v.downcast_object::<Run>()).ok_or_else(|| super::value::fail("no template is being rendered"))

@@ -39,8 +39,8 @@ pub struct Style {
     pub start: bool,
 }
 
-pub fn yaml(value: &Value, flow: Flow) -> Result<String, Error> {
-    let text = emit(value, &Style { flow, unicode: true, indent: None, width: None, start: false })?;
+pub fn yaml(value: &Value, flow: Flow, unicode: bool) -> Result<String, Error> {
+    let text = emit(value, &Style { flow, unicode, indent: None, width: None, start: false })?;
     let text = text.trim_matches(|c: char| c.is_whitespace());
     Ok(text.strip_suffix("\n...").unwrap_or(text).to_owned())
 }

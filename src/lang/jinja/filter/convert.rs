@@ -23,13 +23,13 @@ pub const TABLE: &[(&str, Filter)] = &[
     }),
     ("yaml", |_, v, a| {
         let [flow] = a.bind("format_yaml", ["flow_style"], 0)?;
-        yaml_dump::yaml(v, flow_of(flow.as_ref(), true)).map(Value::from)
+        yaml_dump::yaml(v, flow_of(flow.as_ref(), true), true).map(Value::from)
     }),
     ("dict_to_sls_yaml_params", |_, v, a| {
         let [flow] = a.bind("dict_to_sls_yaml_params", ["flow_style"], 0)?;
         let View::Dict(dict) = view(v) else { return Err(fail(format!("'{}' object has no attribute 'items'", python::type_name(v)))) };
         let items = dict.items().into_iter().map(|pair| Dict::value([pair])).collect();
-        yaml_dump::yaml(&List::value(items), flow_of(flow.as_ref(), false)).map(Value::from)
+        yaml_dump::yaml(&List::value(items), flow_of(flow.as_ref(), false), true).map(Value::from)
     }),
     ("json", |_, v, a| {
         let [sort, indent] = a.bind("format_json", ["sort_keys", "indent"], 0)?;
@@ -51,7 +51,7 @@ pub const TABLE: &[(&str, Filter)] = &[
     ("yaml_squote", |_, v, _| Ok(Value::from(format!("'{}'", text_of(v).replace('\'', "''"))))),
     ("yaml_encode", |_, v, _| match view(v) {
         View::Str(s) => Ok(Value::from(yaml_dump::ascii_quoted(s))),
-        View::None | View::Bool(_) | View::Int(_) | View::Float(_) => yaml_dump::yaml(v, Flow::All).map(Value::from),
+        View::None | View::Bool(_) | View::Int(_) | View::Float(_) => yaml_dump::yaml(v, Flow::All, true).map(Value::from),
         _ => Err(fail(format!("yaml_encode() only works with YAML scalar data; failed for {}", python::type_name(v)))),
     }),
     ("to_num", to_num),
