@@ -219,10 +219,12 @@ pub enum Kind {
     Crontab,
     /// A value of the running kernel: `sysctl:net.ipv4.ip_forward`.
     Sysctl,
+    /// A work tree of git, by its directory.
+    Git,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 7] = [Kind::File, Kind::User, Kind::Group, Kind::Packages, Kind::Service, Kind::Crontab, Kind::Sysctl];
+    pub const ALL: [Kind; 8] = [Kind::File, Kind::User, Kind::Group, Kind::Packages, Kind::Service, Kind::Crontab, Kind::Sysctl, Kind::Git];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -233,6 +235,7 @@ impl Kind {
             Kind::Service => "service",
             Kind::Crontab => "crontab",
             Kind::Sysctl => "sysctl",
+            Kind::Git => "git",
         }
     }
 }

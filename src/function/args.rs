@@ -33,6 +33,10 @@ fn check_arg(low: &Low, entry: &Entry, name: &str, value: &Value) -> Option<Diag
         let summary = format!("argument {name} of {} is to be {wanted}, found {}", entry.name, found(value));
         return Some(at(low, Diagnostic::new(Code::Compile, summary)));
     }
+    // What a function of another name takes is that function's business.
+    if entry.args.iter().any(|arg| arg.name == "*") {
+        return None;
+    }
     let for_conditions = OF_CONDITIONS.contains(&name) && low.has_conditions();
     if ACCEPTED.contains(&name) || for_conditions {
         return None;

@@ -10,9 +10,11 @@ mod crypt;
 mod edit;
 pub mod event;
 pub mod file;
+pub mod git;
 pub mod group;
 pub mod host;
 pub mod ini;
+pub mod module;
 pub mod pkg;
 pub mod pkgrepo;
 #[cfg(test)]
@@ -41,9 +43,11 @@ pub static FUNCTIONS: &[&[Entry]] = &[
     cron::FUNCTIONS,
     event::FUNCTIONS,
     file::FUNCTIONS,
+    git::FUNCTIONS,
     group::FUNCTIONS,
     host::FUNCTIONS,
     ini::FUNCTIONS,
+    module::FUNCTIONS,
     pkg::FUNCTIONS,
     pkgrepo::FUNCTIONS,
     service::FUNCTIONS,

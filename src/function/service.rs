@@ -74,13 +74,25 @@ struct Service {
     reaction: Option<&'static str>,
 }
 
-fn service(args: &Args, states: Vec<(&'static str, bool)>) -> Result<Service> {
-    let name = args.name();
+/// The unit that a name means; nothing where none can have it.
+pub(super) fn unit(name: &str) -> Option<String> {
     let good = |c: char| c.is_ascii_alphanumeric() || "@._:-\\".contains(c);
     if name.is_empty() || name.starts_with('-') || !name.chars().all(good) {
-        return Err(args.error(format!("{name:?} cannot be the name of a service")));
+        return None;
     }
-    let unit = if SUFFIXES.iter().any(|s| name.ends_with(s)) { name } else { format!("{name}.service") };
+    Some(if SUFFIXES.iter().any(|s| name.ends_with(s)) { name.to_owned() } else { format!("{name}.service") })
+}
+
+/// Restarts or reloads a unit, and looks that it runs.
+pub(super) fn reaction(unit: &str, verb: &str, delay: i64) -> Run {
+    let command = Command::new(["/bin/sh", "-c", RESTART, "sh", unit, verb, &delay.to_string()]);
+    let shown = if verb == "full" { "restart" } else { verb };
+    Run { again: true, ..Run::new(command, format!("systemctl {shown} {unit}")) }
+}
+
+fn service(args: &Args, states: Vec<(&'static str, bool)>) -> Result<Service> {
+    let name = args.name();
+    let unit = unit(&name).ok_or_else(|| args.error(format!("{name:?} cannot be the name of a service")))?;
     Ok(Service { unit, states, needed: true, unmask: false, no_block: false, delay: 0, reaction: None })
 }
 
@@ -216,10 +228,7 @@ impl Function for Service {
 
     fn react(&self, _: &dyn There, _cause: &str) -> Result<Option<Want>> {
         let Some(verb) = self.reaction else { return Ok(None) };
-        let delay = self.delay.to_string();
-        let command = Command::new(["/bin/sh", "-c", RESTART, "sh", &self.unit, verb, &delay]);
-        let shown = if verb == "full" { "restart" } else { verb };
-        Ok(Some(Want::Run(Run { again: true, ..Run::new(command, format!("systemctl {shown} {}", self.unit)) })))
+        Ok(Some(Want::Run(reaction(&self.unit, verb, self.delay))))
     }
 }
 

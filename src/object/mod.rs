@@ -9,6 +9,7 @@
 mod accounts;
 pub mod crontab;
 pub mod file;
+pub mod git;
 pub mod group;
 pub mod packages;
 pub mod service;
@@ -29,6 +30,7 @@ type Make = fn(&str) -> Box<dyn Object>;
 static OBJECTS: &[(Kind, Make)] = &[
     (Kind::File, |path| Box::new(file::File::new(path))),
     (Kind::Crontab, |user| Box::new(crontab::Crontab::new(user))),
+    (Kind::Git, |path| Box::new(git::Git::new(path))),
     (Kind::Group, |name| Box::new(group::Group::new(name))),
     (Kind::Packages, |manager| Box::new(packages::Packages::new(manager))),
     (Kind::Service, |unit| Box::new(service::Service::new(unit))),
