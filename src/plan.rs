@@ -221,10 +221,13 @@ pub enum Kind {
     Sysctl,
     /// A work tree of git, by its directory.
     Git,
+    /// An answer in debconf's database, by its question.
+    Debconf,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 8] = [Kind::File, Kind::User, Kind::Group, Kind::Packages, Kind::Service, Kind::Crontab, Kind::Sysctl, Kind::Git];
+    pub const ALL: [Kind; 9] =
+        [Kind::File, Kind::User, Kind::Group, Kind::Packages, Kind::Service, Kind::Crontab, Kind::Sysctl, Kind::Git, Kind::Debconf];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -236,6 +239,7 @@ impl Kind {
             Kind::Crontab => "crontab",
             Kind::Sysctl => "sysctl",
             Kind::Git => "git",
+            Kind::Debconf => "debconf",
         }
     }
 }

@@ -47,7 +47,11 @@ impl Mask {
 
     /// Attributes as they may be shown.
     pub fn attrs(&self, key: &Key, attrs: &Attrs, secret: bool) -> Attrs {
-        let hidden = |name: &str| (secret && name == "content") || (key.kind == Kind::User && name.contains("password"));
+        // An answer of debconf whose type is not among these may be a password.
+        let answer = key.kind == Kind::Debconf && attrs.get("type").is_none_or(|kind| kind.as_str() == Some("password"));
+        let hidden = |name: &str| {
+            (secret && name == "content") || (key.kind == Kind::User && name.contains("password")) || (answer && name == "value")
+        };
         let shown = |name: &str, value: &Value| if hidden(name) { Value::str(MASK) } else { self.value(value) };
         attrs.iter().map(|(name, value)| (name.clone(), shown(name, value))).collect()
     }

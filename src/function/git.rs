@@ -64,7 +64,13 @@ pub const FUNCTIONS: &[Entry] = &[
         watches: false,
         parse: config_set,
     },
-    Entry { name: "git.latest", doc: "A directory is a work tree that stands on a revision of its remote.", args: LATEST, watches: false, parse: latest },
+    Entry {
+        name: "git.latest",
+        doc: "A directory is a work tree that stands on a revision of its remote.",
+        args: LATEST,
+        watches: false,
+        parse: latest,
+    },
 ];
 
 struct Tree {
@@ -251,7 +257,12 @@ impl Config {
             .collect();
         let there: Vec<&str> = lines.iter().filter(|(inside, line)| *inside && ours(line)).map(|(_, line)| line.trim()).collect();
         let want: Vec<String> = self.values.iter().map(line).collect();
-        if there.len() == want.len() && there.iter().zip(&want).all(|(a, b)| a.split_once('=').is_some_and(|(_, v)| Some(v.trim()) == b.split_once('=').map(|(_, v)| v.trim()))) {
+        if there.len() == want.len()
+            && there
+                .iter()
+                .zip(&want)
+                .all(|(a, b)| a.split_once('=').is_some_and(|(_, v)| Some(v.trim()) == b.split_once('=').map(|(_, v)| v.trim())))
+        {
             return text;
         }
         let mut out = String::new();
@@ -297,7 +308,9 @@ impl Function for Config {
     fn want(&self, there: &dyn There) -> Result<Want> {
         match self.file(there) {
             Some(file) => file.want(there, |text| Ok(self.edited(text))),
-            None if there.uncertain() => Ok(Want::Unknown(format!("whether user {} will be there is known after an earlier command", self.user))),
+            None if there.uncertain() => {
+                Ok(Want::Unknown(format!("whether user {} will be there is known after an earlier command", self.user)))
+            }
             None => Err(failed(format!("user {} is not available", self.user)).into()),
         }
     }
@@ -317,11 +330,16 @@ mod tests {
         assert_eq!(host.apply("git.latest", LATEST).unwrap(), 3);
         assert_eq!((host.at("/opt/app").as_str(), host.attr("/opt/app", "user").as_str()), ("directory 0755", "al"));
         let tree = &host.objects[&"git:/opt/app".parse().unwrap()];
-        for (name, value) in [("rev", "v1"), ("remote", "https://x/a.git"), ("@user", "al"), ("@depth", "1"), ("@force", "True"), ("@tags", "True")] {
+        for (name, value) in
+            [("rev", "v1"), ("remote", "https://x/a.git"), ("@user", "al"), ("@depth", "1"), ("@force", "True"), ("@tags", "True")]
+        {
             assert_eq!(tree[name].to_text(), value, "{name}");
         }
         assert_eq!(host.apply("git.cloned", r#"{"name": "https://x/a.git", "target": "/opt/app"}"#).unwrap(), 0);
-        assert_eq!(host.apply("git.latest", r#"{"name": "https://x/a.git", "target": "/opt/app", "rev": "v2", "update_head": false}"#).unwrap(), 0);
+        assert_eq!(
+            host.apply("git.latest", r#"{"name": "https://x/a.git", "target": "/opt/app", "rev": "v2", "update_head": false}"#).unwrap(),
+            0
+        );
     }
 
     #[test]
@@ -349,7 +367,8 @@ mod tests {
     fn settings_are_written_as_git_writes_them() {
         let mut host = Double::new();
         host.directory("/root").set("user:root", r#"{"uid": 0, "home": "/root"}"#);
-        let mut set = |name: &str, value: &str| host.apply("git.config_set", &format!(r#"{{"name": "{name}", {value}, "global": true}}"#)).unwrap();
+        let mut set =
+            |name: &str, value: &str| host.apply("git.config_set", &format!(r#"{{"name": "{name}", {value}, "global": true}}"#)).unwrap();
         assert_eq!(set("user.name", r#""value": "A B""#), 1);
         assert_eq!(set("url.ssh://x/.insteadOf", r#""multivar": ["https://x/", "git://x/"]"#), 1);
         set("user.email", r#""value": "a@b # c""#);

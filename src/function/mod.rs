@@ -3,10 +3,13 @@
 //! A function is pure: it knows no host, reads what is there from the `Projection` and says what is wanted. The planner compares,
 //! the objects act. The table `FUNCTIONS` is also what `lang`, `lint` and `doc` know of functions: names and arguments.
 
+pub mod alternatives;
 pub mod args;
+mod base64;
 pub mod cmd;
 pub mod cron;
 mod crypt;
+pub mod debconf;
 mod edit;
 pub mod event;
 pub mod file;
@@ -14,6 +17,7 @@ pub mod git;
 pub mod group;
 pub mod host;
 pub mod ini;
+pub mod locale;
 pub mod module;
 pub mod pkg;
 pub mod pkgrepo;
@@ -21,6 +25,7 @@ pub mod pkgrepo;
 mod salt;
 pub mod service;
 pub mod ssh_auth;
+pub mod ssh_known_hosts;
 pub mod sysctl;
 pub mod test;
 #[cfg(test)]
@@ -39,19 +44,23 @@ use crate::value::Attrs;
 /// All state functions, module by module. One line each.
 #[rustfmt::skip]
 pub static FUNCTIONS: &[&[Entry]] = &[
+    alternatives::FUNCTIONS,
     cmd::FUNCTIONS,
     cron::FUNCTIONS,
+    debconf::FUNCTIONS,
     event::FUNCTIONS,
     file::FUNCTIONS,
     git::FUNCTIONS,
     group::FUNCTIONS,
     host::FUNCTIONS,
     ini::FUNCTIONS,
+    locale::FUNCTIONS,
     module::FUNCTIONS,
     pkg::FUNCTIONS,
     pkgrepo::FUNCTIONS,
     service::FUNCTIONS,
     ssh_auth::FUNCTIONS,
+    ssh_known_hosts::FUNCTIONS,
     sysctl::FUNCTIONS,
     test::FUNCTIONS,
     timezone::FUNCTIONS,

@@ -14,7 +14,13 @@ const ARGS: &[Arg] = &[
 ];
 
 pub const FUNCTIONS: &[Entry] = &[
-    Entry { name: "module.run", doc: "Calls a function that changes the host, each time.", args: ARGS, watches: true, parse: |low| parse(low, false) },
+    Entry {
+        name: "module.run",
+        doc: "Calls a function that changes the host, each time.",
+        args: ARGS,
+        watches: true,
+        parse: |low| parse(low, false),
+    },
     Entry {
         name: "module.wait",
         doc: "Calls a function that changes the host if something it watches changes.",
@@ -116,7 +122,9 @@ fn calls(low: &Low) -> Vec<Call> {
             match (name.as_str(), value) {
                 ("args", Value::List(list)) => placed.clone_from(list),
                 ("kwargs", Value::Map(map)) => named.0.extend(map.0.clone()),
-                ("m_name" | "m_fun" | "m_names" | "m_state" | "m_saltenv", value) => drop(named.insert(name.trim_start_matches("m_"), value.clone())),
+                ("m_name" | "m_fun" | "m_names" | "m_state" | "m_saltenv", value) => {
+                    drop(named.insert(name.trim_start_matches("m_"), value.clone()))
+                }
                 (name, value) => drop(named.insert(name, value.clone())),
             }
         }
@@ -182,7 +190,9 @@ fn parse(low: &Low, waits: bool) -> Result<Box<dyn Function>> {
             }
         };
         if module.run.is_some() && run.is_some() {
-            return Err(Box::new(args.error(format!("{} runs one command", low.function())).hint("write a state for each of its functions")));
+            return Err(Box::new(
+                args.error(format!("{} runs one command", low.function())).hint("write a state for each of its functions"),
+            ));
         }
         module.run = module.run.or(run);
         module.names = if module.names.is_empty() { call.function } else { format!("{}, {}", module.names, call.function) };
@@ -223,13 +233,20 @@ mod tests {
 
     #[test]
     fn both_forms_say_the_same() {
-        for args in [json!({"name": "service.restart", "m_name": "nginx"}), json!({"name": "x", "service.restart": [{"name": "nginx"}]}), json!({"service.restart": ["nginx"]})] {
+        for args in [
+            json!({"name": "service.restart", "m_name": "nginx"}),
+            json!({"name": "x", "service.restart": [{"name": "nginx"}]}),
+            json!({"service.restart": ["nginx"]}),
+        ] {
             let Want::Run(run) = answer(&Host::default(), "module.run", args).unwrap() else { panic!() };
             assert_eq!((run.shown.as_str(), run.again, run.one_way), ("systemctl restart nginx.service", true, None));
         }
         for args in [json!({"name": "cmd.run", "cmd": "date", "cwd": "/"}), json!({"cmd.run": ["date", {"cwd": "/"}]})] {
             let Want::Run(run) = answer(&Host::default(), "module.run", args).unwrap() else { panic!() };
-            assert_eq!((run.command.argv, run.command.cwd.as_deref(), run.one_way.is_some()), (vec!["/bin/sh".into(), "-c".into(), "date".into()], Some("/"), true));
+            assert_eq!(
+                (run.command.argv, run.command.cwd.as_deref(), run.one_way.is_some()),
+                (vec!["/bin/sh".into(), "-c".into(), "date".into()], Some("/"), true)
+            );
         }
     }
 
@@ -238,7 +255,10 @@ mod tests {
         let host = Host::default();
         let args = json!({"service.stop": [{"name": "a"}], "service.disable": [{"name": "a.socket"}], "saltutil.sync_all": null});
         let Want::Is(wants) = answer(&host, "module.run", args).unwrap() else { panic!() };
-        assert_eq!(serde_json::to_value(wants).unwrap(), json!([["service:a.service", {"active": null}], ["service:a.socket", {"enabled": null}]]));
+        assert_eq!(
+            serde_json::to_value(wants).unwrap(),
+            json!([["service:a.service", {"active": null}], ["service:a.socket", {"enabled": null}]])
+        );
         assert!(matches!(answer(&host, "module.run", json!({"name": "saltutil.refresh_pillar"})).unwrap(), Want::Nothing(_)));
         assert!(matches!(answer(&host, "module.wait", json!({"name": "cmd.run", "cmd": "x"})).unwrap(), Want::Nothing(_)));
     }

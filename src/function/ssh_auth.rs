@@ -1,6 +1,7 @@
 //! ssh_auth.*: keys that may log in as a user. Lines are read and written as Salt's ssh module reads and writes them.
 
 use super::args::Args;
+use super::base64;
 use super::edit::{self, TextFile};
 use super::file::place::{self, attrs, failed};
 use super::{Arg, ArgKind, Entry, Function, There, Want};
@@ -133,13 +134,11 @@ fn line(text: &str) -> Option<Line> {
     let mut words = rest.split_whitespace();
     let (kind, key) = (words.next()?, words.next()?);
     let comment = words.collect::<Vec<_>>().join(" ");
-    base64(key).then(|| Line { options: options.to_owned(), kind: kind.to_owned(), key: key.to_owned(), comment })
+    valid(key).then(|| Line { options: options.to_owned(), kind: kind.to_owned(), key: key.to_owned(), comment })
 }
 
-fn base64(text: &str) -> bool {
-    let bare = text.trim_end_matches('=');
-    let good = |b: u8| b.is_ascii_alphanumeric() || b == b'+' || b == b'/';
-    !bare.is_empty() && bare.bytes().all(good) && text.len() % 4 == 0 && text.len() - bare.len() <= 2
+fn valid(key: &str) -> bool {
+    base64::decode(key).is_some_and(|bytes| !bytes.is_empty())
 }
 
 /// The white space that cuts a text into at most so many words, as Python's `split` does it.
@@ -214,7 +213,7 @@ fn parse(low: &Low, goal: Goal) -> Result<Box<dyn Function>> {
     }
     let mut keys = texts.iter().map(|text| wanted(&args, text)).collect::<Result<Vec<Line>>>()?;
     for key in keys.iter_mut().filter(|_| goal != Goal::Absent) {
-        if !base64(&key.key) {
+        if !valid(&key.key) {
             return Err(args.error(format!("{:?} is no public key: most likely something of it is missing", key.key)));
         }
         key.kind = refined(&args, &key.kind)?;

@@ -223,7 +223,14 @@ impl Compiler {
     fn wanted(&self, session: &Session, what: &What) -> Results<Compiled> {
         let ordered = self.low(session, &self.matches(session, what)?)?;
         let (mut lows, envs) = lower::lower(&ordered)?;
-        let mut sources = source::Sources { compiler: self, session, blobs: HashMap::new(), remote: Vec::new(), errors: Vec::new() };
+        let mut sources = source::Sources {
+            compiler: self,
+            session,
+            blobs: HashMap::new(),
+            remote: Vec::new(),
+            errors: Vec::new(),
+            accumulated: HashMap::new(),
+        };
         for (index, (low, env)) in lows.iter_mut().zip(&envs).enumerate() {
             sources.fill(index, low, env);
         }

@@ -43,6 +43,8 @@ pub(super) struct Sources<'a> {
     pub blobs: Blobs,
     pub remote: Vec<Remote>,
     pub errors: Vec<Diagnostic>,
+    /// What `file.accumulated` has gathered so far: by file, by name.
+    pub accumulated: HashMap<String, Map>,
 }
 
 impl Sources<'_> {
@@ -65,7 +67,11 @@ impl Sources<'_> {
                 }
             }
             ("file", "recurse") => self.directory(low, env)?,
+            ("file", "accumulated") => self.accumulate(low),
             ("file", "append" | "prepend" | "blockreplace") => {
+                if low.fun == "blockreplace" {
+                    self.add_accumulated(low);
+                }
                 self.one(index, low, env, "source", true)?;
                 let sources = low.args.get("sources").map(texts).unwrap_or_default();
                 for (number, source) in sources.iter().enumerate() {
@@ -200,8 +206,38 @@ impl Sources<'_> {
     }
 
     fn render(&self, low: &Low, env: &str, path: &str, file: &Arc<File>, source: &str) -> Result<String> {
-        let names = names(low, source)?;
+        let mut names = names(low, source)?;
+        if let Some(accumulated) = self.accumulated.get(&low.name) {
+            names.insert("accumulator", Value::Map(accumulated.clone()));
+        }
         self.compiler.template(self.session, file, env, path, &names)
+    }
+
+    /// Texts for a file that a later state makes, each once.
+    fn accumulate(&mut self, low: &Low) {
+        let file = low.args.get("filename").map(Value::to_text).unwrap_or_default();
+        let texts = match low.args.get("text") {
+            Some(Value::List(texts)) => texts.clone(),
+            Some(text) if !text.is_null() => vec![text.clone()],
+            _ => Vec::new(),
+        };
+        let of_file = self.accumulated.entry(file).or_default();
+        let mut all = of_file.get(&low.name).and_then(Value::as_list).map(<[Value]>::to_vec).unwrap_or_default();
+        for text in texts {
+            if !all.contains(&text) {
+                all.push(text);
+            }
+        }
+        of_file.insert(low.name.as_str(), Value::List(all));
+    }
+
+    /// file.blockreplace takes what was gathered for its file behind its own content.
+    fn add_accumulated(&self, low: &mut Low) {
+        let Some(accumulated) = self.accumulated.get(&low.name) else { return };
+        let own = low.args.get("content").filter(|c| !c.is_null()).map(Value::to_text).filter(|c| !c.is_empty());
+        let gathered = accumulated.iter().filter_map(|(_, texts)| texts.as_list()).flatten().map(Value::to_text);
+        let lines: Vec<String> = own.into_iter().chain(gathered).collect();
+        low.args.insert("content", lines.join("\n"));
     }
 
     /// `contents`, `contents_pillar` and `contents_grains` of file.managed. The argument itself shrinks to nothing: what it said is a blob.

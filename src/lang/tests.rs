@@ -395,3 +395,16 @@ d:\n  pkgrepo.managed:\n    - name: deb http://z a\n    - keyid: ABCDEF01\n    -
     assert!(compiled.remote.iter().all(|r| r.skip_verify && r.source_hash.is_none()));
     assert_eq!(compiled.lows[2].contents[0].name, "key_url");
 }
+
+#[test]
+fn what_is_accumulated_reaches_the_templates_of_its_file() {
+    let sls = "one:\n  file.accumulated:\n    - filename: /etc/f\n    - text: [a, b, a]\n    - require_in: [{file: it}]\n
+two:\n  file.accumulated:\n    - name: one\n    - filename: /etc/f\n    - text: c\n    - require_in: [{file: it}]\n
+it:\n  file.managed:\n    - name: /etc/f\n    - source: salt://t\n    - template: jinja\n
+block:\n  file.blockreplace:\n    - name: /etc/f\n    - content: own\n    - require: [{file: it}]\n";
+    let compiled = with(&[("a.sls", sls), ("t", "{{ accumulator['one'] | join(',') }}")], "{}", &[]).unwrap();
+    let it = compiled.lows.iter().find(|low| low.fun == "managed").unwrap();
+    assert_eq!(&*compiled.blobs[&it.contents[0].hash], b"a,b,c");
+    let block = compiled.lows.iter().find(|low| low.fun == "blockreplace").unwrap();
+    assert_eq!(block.args.get("content").unwrap(), &Value::str("own\na\nb\nc"));
+}

@@ -121,7 +121,8 @@ impl Git {
         let said = output.text();
         let lines: Vec<(&str, &str)> = said.lines().filter_map(|line| line.split_once('\t')).collect();
         let of = |name: &str| lines.iter().find(|(what, n)| *n == name && commit(what)).map(|(commit, _)| (*commit).to_owned());
-        let default = lines.iter().find_map(|(what, name)| what.strip_prefix("ref: refs/heads/").filter(|_| *name == "HEAD")).map(str::to_owned);
+        let default =
+            lines.iter().find_map(|(what, name)| what.strip_prefix("ref: refs/heads/").filter(|_| *name == "HEAD")).map(str::to_owned);
         if commit(rev) {
             return Ok(Found { commit: rev.to_owned(), branch: default });
         }
@@ -138,7 +139,8 @@ impl Git {
 
     /// Whether what a look at the remote needs is on the host already.
     fn can_ask(&self, sys: &System, to: &Attrs) -> Result<bool> {
-        let tool = ["/usr/bin/git", "/usr/local/bin/git", "/bin/git"].iter().any(|path| sys.stat(&sys.resolve(path)).is_ok_and(|s| s.is_some()));
+        let tool =
+            ["/usr/bin/git", "/usr/local/bin/git", "/bin/git"].iter().any(|path| sys.stat(&sys.resolve(path)).is_ok_and(|s| s.is_some()));
         let user = text(to, "@user").map_or(Ok(true), |user| sys.uid(user).map(|uid| uid.is_some()))?;
         let key = text(to, "@identity").map_or(Ok(true), |key| sys.stat(key).map(|stat| stat.is_some()))?;
         Ok(tool && user && key)
@@ -160,7 +162,8 @@ impl Git {
     }
 
     fn dirty(&self, sys: &System, to: &Attrs) -> bool {
-        self.ask(sys, to, &["status", "--porcelain", "--untracked-files=no"]).is_ok_and(|output| output.success() && !output.text().is_empty())
+        self.ask(sys, to, &["status", "--porcelain", "--untracked-files=no"])
+            .is_ok_and(|output| output.success() && !output.text().is_empty())
     }
 
     fn go(&self, sys: &System, from: &Attrs, to: &Attrs, progress: &mut Progress) -> Result<()> {
@@ -276,8 +279,12 @@ mod tests {
     struct Below(PathBuf);
     impl Exec for Below {
         fn run(&self, command: &Command, _: &mut dyn FnMut(&[u8])) -> Result<Output> {
-            let argv: Vec<String> =
-                command.argv.iter().enumerate().map(|(i, a)| if i > 0 && command.argv[i - 1] == "-C" { format!("{}{a}", self.0.display()) } else { a.clone() }).collect();
+            let argv: Vec<String> = command
+                .argv
+                .iter()
+                .enumerate()
+                .map(|(i, a)| if i > 0 && command.argv[i - 1] == "-C" { format!("{}{a}", self.0.display()) } else { a.clone() })
+                .collect();
             let output = std::process::Command::new(&argv[0]).args(&argv[1..]).env("HOME", &self.0).output().unwrap();
             Ok(Output { status: output.status.code().unwrap_or(1), stdout: output.stdout, stderr: output.stderr, ..Output::default() })
         }
@@ -297,7 +304,12 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let commit = "git -c user.name=x -c user.email=x@x commit -q --allow-empty -am";
-        sh(dir.path(), &format!("mkdir -p usr/bin srv/app; touch usr/bin/git; git init -q -b main remote; cd remote; echo 1 >f; git add f; {commit} one; git branch old; git tag v1; echo 2 >f; {commit} two"));
+        sh(
+            dir.path(),
+            &format!(
+                "mkdir -p usr/bin srv/app; touch usr/bin/git; git init -q -b main remote; cd remote; echo 1 >f; git add f; {commit} one; git branch old; git tag v1; echo 2 >f; {commit} two"
+            ),
+        );
         let commits = ["v1", "main"].map(|rev| sh(&dir.path().join("remote"), &format!("git rev-parse {rev}")));
         let sys = System::at(dir.path(), Box::new(Below(dir.path().to_owned())));
         Some((dir, sys, commits))
@@ -342,7 +354,9 @@ mod tests {
                 break;
             }
         }
-        assert!(git.resolve(&sys, &before, &wanted(&sys, "none"), &|_| false).is_err_and(|e| e.summary.contains("No revision matching 'none'")));
+        assert!(
+            git.resolve(&sys, &before, &wanted(&sys, "none"), &|_| false).is_err_and(|e| e.summary.contains("No revision matching 'none'"))
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@
 
 mod accounts;
 pub mod crontab;
+pub mod debconf;
 pub mod file;
 pub mod git;
 pub mod group;
@@ -30,6 +31,7 @@ type Make = fn(&str) -> Box<dyn Object>;
 static OBJECTS: &[(Kind, Make)] = &[
     (Kind::File, |path| Box::new(file::File::new(path))),
     (Kind::Crontab, |user| Box::new(crontab::Crontab::new(user))),
+    (Kind::Debconf, |question| Box::new(debconf::Debconf::new(question))),
     (Kind::Git, |path| Box::new(git::Git::new(path))),
     (Kind::Group, |name| Box::new(group::Group::new(name))),
     (Kind::Packages, |manager| Box::new(packages::Packages::new(manager))),

@@ -2,6 +2,7 @@
 //! share (and with them all states that edit text files, see `edit`), `pattern` is Python's regular expressions.
 
 mod absent;
+mod accumulated;
 mod append;
 mod blockreplace;
 mod comment;
@@ -30,6 +31,7 @@ use super::{Arg, ArgKind, Entry};
 #[rustfmt::skip]
 pub const FUNCTIONS: &[Entry] = &[
     absent::ABSENT,
+    accumulated::ENTRY,
     append::APPEND,
     blockreplace::ENTRY,
     comment::COMMENT,

@@ -2,6 +2,7 @@
 
 use sha1::Digest;
 
+use crate::function::base64;
 use crate::plan::hex;
 
 /// The keys in a file as bytes, whether it is armored or not; nothing where it holds no keys.
@@ -27,25 +28,8 @@ fn dearmored(block: &str) -> Option<Vec<u8>> {
     let lines: Vec<&str> = block.trim_start_matches(['\r', '\n']).lines().map(str::trim).collect();
     // Where no header stands the empty line is at the start, and was cut off.
     let headers = lines.iter().take_while(|line| line.contains(": ") || line.ends_with(':')).count();
-    let mut bits = (0u32, 0u32);
-    let mut out = Vec::new();
-    for c in lines.get(headers..)?.iter().take_while(|line| !line.starts_with('=')).flat_map(|line| line.bytes()) {
-        let value = match c {
-            b'A'..=b'Z' => c - b'A',
-            b'a'..=b'z' => c - b'a' + 26,
-            b'0'..=b'9' => c - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'=' => break,
-            _ => return None,
-        };
-        bits = (bits.0 << 6 | u32::from(value), bits.1 + 6);
-        if bits.1 >= 8 {
-            out.extend(u8::try_from(bits.0 >> (bits.1 - 8) & 0xff));
-            bits = (bits.0 & ((1 << (bits.1 - 8)) - 1), bits.1 - 8);
-        }
-    }
-    Some(out)
+    let text: String = lines.get(headers..)?.iter().take_while(|line| !line.starts_with('=')).copied().collect();
+    base64::decode(&text)
 }
 
 /// The fingerprints of all keys and subkeys, in capital hexadecimal.

@@ -1,0 +1,238 @@
+//! An answer in debconf's database: what a package's scripts would ask, answered before they do.
+//!
+//! Read from the database's files; changed through debconf's own tools, which lock it. Attributes: `type`, `value`, `owners` (packages, with commas) and
+//! `seen`, there only where true: nobody is asked again. Answers of the type `password` are in a file that only root reads, and are never shown.
+
+use super::{Object, Progress, describe_attributes};
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::plan::{Key, Kind};
+use crate::system::{Command, System};
+use crate::value::{Attrs, Value};
+
+const ANSWERS: [&str; 2] = ["/var/cache/debconf/config.dat", "/var/cache/debconf/passwords.dat"];
+const TEMPLATES: &str = "/var/cache/debconf/templates.dat";
+
+pub struct Debconf {
+    question: String,
+}
+
+/// The paragraph of this name in a file of the database, its fields by name; further lines of a field are not needed.
+fn paragraph(sys: &System, path: &str, name: &str) -> Result<Option<Attrs>> {
+    let Some(bytes) = sys.read(path)? else { return Ok(None) };
+    let text = String::from_utf8_lossy(&bytes);
+    let found =
+        text.split("\n\n").find(|paragraph| paragraph.trim_start().lines().next().and_then(|l| l.strip_prefix("Name: ")) == Some(name));
+    Ok(found.map(|paragraph| {
+        let fields = paragraph.lines().filter(|line| !line.starts_with(' ')).filter_map(|line| line.split_once(':'));
+        fields.map(|(field, value)| (field.to_owned(), Value::str(value.strip_prefix(' ').unwrap_or(value)))).collect()
+    }))
+}
+
+fn text(attrs: &Attrs, name: &str) -> String {
+    attrs.get(name).filter(|v| !v.is_null()).map(Value::to_text).unwrap_or_default()
+}
+
+fn owners(attrs: &Attrs) -> Vec<String> {
+    text(attrs, "owners").split(',').filter(|o| !o.is_empty()).map(str::to_owned).collect()
+}
+
+impl Debconf {
+    pub fn new(question: &str) -> Debconf {
+        Debconf { question: question.to_owned() }
+    }
+
+    fn run(&self, sys: &System, progress: &mut Progress, argv: &[&str], stdin: String) -> Result<()> {
+        let shown = format!("{} ({})", argv.join(" "), self.question);
+        sys.mutating(&shown)?;
+        progress.say(&shown);
+        let env = vec![("DEBIAN_FRONTEND".to_owned(), "noninteractive".to_owned())];
+        let output = sys.run(&Command { stdin: stdin.into_bytes(), env, ..Command::new(argv.iter().copied()) })?;
+        // debconf's protocol answers with 0 or a code of its own.
+        let refused = argv.first() == Some(&"debconf-communicate") && !output.text().lines().all(|line| line.starts_with('0'));
+        if output.success() && !refused {
+            return Ok(());
+        }
+        let said = [output.text(), String::from_utf8_lossy(&output.stderr).trim().to_owned()].join("\n");
+        Err(Diagnostic::new(Code::Failed, format!("{shown} failed: {}", said.trim().lines().next().unwrap_or("no reason given")))
+            .detail(said.trim())
+            .into())
+    }
+
+    fn disown(&self, sys: &System, progress: &mut Progress, owner: &str) -> Result<()> {
+        self.run(sys, progress, &["debconf-communicate", owner], format!("UNREGISTER {}\n", self.question))
+    }
+}
+
+impl Object for Debconf {
+    fn key(&self) -> Key {
+        Key::new(Kind::Debconf, &self.question)
+    }
+
+    fn read(&self, sys: &System) -> Result<Attrs> {
+        if self.question.is_empty() || self.question.contains(char::is_whitespace) {
+            return Err(Diagnostic::new(Code::Failed, format!("{:?} cannot be a question of debconf", self.question)).into());
+        }
+        for path in ANSWERS {
+            let Some(answer) = paragraph(sys, path, &self.question)? else { continue };
+            let template = paragraph(sys, TEMPLATES, &text(&answer, "Template"))?.unwrap_or_default();
+            let mut owners: Vec<String> =
+                text(&answer, "Owners").split(',').map(|o| o.trim().to_owned()).filter(|o| !o.is_empty()).collect();
+            owners.sort();
+            let mut attrs = Attrs::from([
+                ("type".to_owned(), Value::Str(text(&template, "Type"))),
+                ("value".to_owned(), Value::Str(text(&answer, "Value"))),
+                ("owners".to_owned(), Value::Str(owners.join(","))),
+            ]);
+            if text(&answer, "Flags").split(',').any(|flag| flag.trim() == "seen") {
+                attrs.insert("seen".into(), Value::Bool(true));
+            }
+            return Ok(attrs);
+        }
+        Ok(Attrs::new())
+    }
+
+    fn set(&self, sys: &System, from: &Attrs, to: &Attrs, progress: &mut Progress) -> Result<Attrs> {
+        if to.is_empty() {
+            for owner in owners(from) {
+                self.disown(sys, progress, &owner)?;
+            }
+            return self.read(sys);
+        }
+        let wanted = |name: &str| to.get(name).map_or_else(|| text(from, name), Value::to_text);
+        let all = owners(&Attrs::from([("owners".to_owned(), Value::Str(wanted("owners")))]));
+        let there = owners(from);
+        let new: Vec<&String> = all.iter().filter(|owner| !there.contains(owner)).collect();
+        let other = ["type", "value"].iter().any(|name| wanted(name) != text(from, name))
+            || (to.contains_key("seen") && !from.contains_key("seen"));
+        let by = new.into_iter().chain(all.first().filter(|_| other));
+        for owner in by.collect::<std::collections::BTreeSet<_>>() {
+            let line = format!("{owner} {} {} {}\n", self.question, wanted("type"), wanted("value"));
+            self.run(sys, progress, &["debconf-set-selections"], line)?;
+        }
+        for owner in there.iter().filter(|owner| to.contains_key("owners") && !all.contains(owner)) {
+            self.disown(sys, progress, owner)?;
+        }
+        // What was read before a run says all of it.
+        let now = self.read(sys)?;
+        let whole = to.contains_key("owners") && to.contains_key("type") && to.contains_key("value");
+        if whole && now.contains_key("seen") && !to.contains_key("seen") {
+            let owner = all.first().cloned().unwrap_or_default();
+            self.run(sys, progress, &["debconf-communicate", &owner], format!("FSET {} seen false\n", self.question))?;
+            return self.read(sys);
+        }
+        Ok(now)
+    }
+
+    fn describe(&self, _sys: &System, from: &Attrs, to: &Attrs) -> String {
+        let secret = [from, to].iter().any(|attrs| text(attrs, "type") == "password");
+        let shown = |attrs: &Attrs| -> Attrs {
+            let mask = |name: &str, value: &Value| if secret && name == "value" { Value::str("********") } else { value.clone() };
+            attrs.iter().map(|(name, value)| (name.clone(), mask(name, value))).collect()
+        };
+        let differs = secret && to.contains_key("value") && from.get("value") != to.get("value");
+        describe_attributes(&shown(from), &shown(to)) + if differs { "value: ********\n" } else { "" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::{Exec, Output};
+    use std::path::PathBuf;
+
+    /// debconf's tools, over the same files.
+    struct Tools(PathBuf);
+    impl Exec for Tools {
+        fn run(&self, command: &Command, _: &mut dyn FnMut(&[u8])) -> Result<Output> {
+            let said = String::from_utf8(command.stdin.clone()).unwrap();
+            let words: Vec<&str> = said.trim_end_matches('\n').splitn(4, ' ').collect();
+            let file = |name: &str| self.0.join("var/cache/debconf").join(name);
+            let config = std::fs::read_to_string(file("config.dat")).unwrap();
+            let mut all: Vec<String> = config.split("\n\n").filter(|p| !p.trim().is_empty()).map(|p| p.trim().to_owned()).collect();
+            let at = |question: &str| all.iter().position(|p| p.starts_with(&format!("Name: {question}\n")));
+            let owners_of = |p: &str| p.lines().find_map(|l| l.strip_prefix("Owners: ")).unwrap_or_default().to_owned();
+            match (command.argv[0].as_str(), words.as_slice()) {
+                ("debconf-set-selections", [owner, question, kind, value]) => {
+                    let old = at(question);
+                    let mut owners = old.map(|i| owners_of(&all[i])).unwrap_or_default();
+                    if !owners.split(", ").any(|o| o == *owner) {
+                        owners = if owners.is_empty() { (*owner).to_owned() } else { format!("{owners}, {owner}") };
+                    }
+                    let new = format!("Name: {question}\nTemplate: {question}\nValue: {value}\nOwners: {owners}\nFlags: seen");
+                    old.map(|i| all.remove(i));
+                    all.push(new);
+                    let templates = std::fs::read_to_string(file("templates.dat")).unwrap_or_default();
+                    std::fs::write(file("templates.dat"), format!("Name: {question}\nType: {kind}\n\n{templates}")).unwrap();
+                }
+                ("debconf-communicate", ["UNREGISTER", question]) => {
+                    let i = at(question).unwrap();
+                    let rest: Vec<String> = owners_of(&all[i]).split(", ").filter(|o| *o != command.argv[1]).map(str::to_owned).collect();
+                    let paragraph = all.remove(i);
+                    if !rest.is_empty() {
+                        all.push(paragraph.replace(&owners_of(&paragraph), &rest.join(", ")));
+                    }
+                }
+                ("debconf-communicate", ["FSET", question, "seen", "false"]) => {
+                    let i = at(question).unwrap();
+                    all[i] = all[i].replace("\nFlags: seen", "");
+                }
+                other => panic!("{other:?}"),
+            }
+            std::fs::write(file("config.dat"), all.join("\n\n") + "\n").unwrap();
+            Ok(Output { stdout: b"0 fine\n".to_vec(), ..Output::default() })
+        }
+    }
+
+    #[test]
+    fn an_answer_goes_and_comes_back() {
+        let attrs = |pairs: &[(&str, &str)]| -> Attrs {
+            pairs.iter().map(|(n, v)| ((*n).to_owned(), if *v == "true" && *n == "seen" { true.into() } else { Value::str(*v) })).collect()
+        };
+        let starts = [
+            "",
+            "Name: p/q\nTemplate: p/q\nValue: old\nOwners: p\n",
+            "Name: p/q\nTemplate: p/q\nValue: \nOwners: a, p\nFlags: seen\nVariables:\n x = y\n",
+        ];
+        for start in starts {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(dir.path().join("var/cache/debconf")).unwrap();
+            std::fs::write(dir.path().join("var/cache/debconf/config.dat"), format!("Name: x/y\nValue: 1\nOwners: x\n\n{start}")).unwrap();
+            std::fs::write(dir.path().join("var/cache/debconf/templates.dat"), "Name: p/q\nType: string\n\n").unwrap();
+            let sys = System::at(dir.path(), Box::new(Tools(dir.path().to_owned())));
+            let answer = Debconf::new("p/q");
+            let before = answer.read(&sys).unwrap();
+            assert_eq!(before.is_empty(), start.is_empty());
+            let owners = if start.contains("a, p") {
+                "a,p,z"
+            } else if start.is_empty() {
+                "z"
+            } else {
+                "p,z"
+            };
+            let to = attrs(&[("type", "select"), ("value", "a new one"), ("owners", owners), ("seen", "true")]);
+            for fault in 1.. {
+                let from = answer.read(&sys).unwrap();
+                sys.fail_at(fault);
+                let done = answer.set(&sys, &from, &to, &mut Progress::new(&mut |_| {}));
+                sys.fail_at(None);
+                if let Ok(reached) = &done {
+                    assert_eq!(reached, &to);
+                }
+                let now = answer.read(&sys).unwrap();
+                answer.set(&sys, &now, &before, &mut Progress::new(&mut |_| {})).unwrap();
+                assert_eq!(answer.read(&sys).unwrap(), before, "{start}");
+                if done.is_ok() {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let sys = System::at("/nonexistent", Box::new(Tools(PathBuf::new())));
+        let to = Attrs::from([("type".to_owned(), Value::str("password")), ("value".to_owned(), Value::str("hunter2"))]);
+        let shown = Debconf::new("p/q").describe(&sys, &Attrs::new(), &to);
+        assert!(!shown.contains("hunter2") && shown.contains("********"), "{shown}");
+    }
+}
