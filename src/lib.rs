@@ -6,7 +6,7 @@
 //!
 //! The crate's map, in the order in which modules may know each other (imports point to the left only; `tests/layers.rs` holds it):
 //!
-//! `value diagnostic yaml plan ← system ← object ← function ← agent ← fleet ← lang ← engine ← remote, store ← cli`
+//! `value diagnostic secret yaml plan ← system ← object ← function ← agent ← fleet ← lang ← engine ← remote, store ← cli`
 //!
 //! Everything up to `agent` is also the host side (`basalt-agent`); the rest needs the feature `controller`.
 
@@ -25,6 +25,7 @@ pub mod object;
 pub mod plan;
 #[cfg(feature = "controller")]
 pub mod remote;
+pub mod secret;
 #[cfg(feature = "controller")]
 pub mod store;
 pub mod system;

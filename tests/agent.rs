@@ -69,7 +69,8 @@ impl Agent {
     }
 
     fn plan(&mut self, lows: &str) -> HostPlan {
-        let Some(Body::Planned(plan)) = self.ask(Body::Plan(PlanRequest { lows: states(lows), secrets: vec![], commands: true })) else {
+        let Some(Body::Planned(plan)) = self.ask(Body::Plan(PlanRequest { lows: states(lows), commands: true, ..PlanRequest::default() }))
+        else {
             panic!()
         };
         plan

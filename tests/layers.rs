@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const ORDER: &[&[&str]] = &[
     &["value"],
     &["diagnostic"],
+    &["secret"],
     &["yaml"],
     &["plan"],
     &["system"],

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
-use super::diff::Mask;
 use super::protocol::Body;
 use super::serve::Lines;
 use crate::diagnostic::{Code, Diagnostic, Result};
@@ -12,6 +11,7 @@ use crate::function::Run;
 use crate::function::args::Args;
 use crate::function::cmd;
 use crate::plan::{Hash, Low};
+use crate::secret::Mask;
 use crate::system::{Command, Output, System};
 use crate::value::{Map, Value};
 

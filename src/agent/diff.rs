@@ -3,67 +3,63 @@
 use super::projection::Projection;
 use crate::diagnostic::Result;
 use crate::object::Object;
-use crate::plan::{Hash, Key, Kind, Low};
+use crate::plan::{Content, Hash, Key, Kind, Low};
+use crate::secret::{MASK, Mask};
 use crate::value::{Attrs, Value};
 
 /// Texts from this size on are not compared line by line.
 const LARGE: u64 = 1 << 20;
-const MASK: &str = "********";
-/// Shorter texts are in so many others that masking them would only garble.
-const SHORTEST: usize = 4;
 
-/// The texts that must appear nowhere.
-#[derive(Clone, Debug, Default)]
-pub struct Mask {
-    /// Longest first, so that a secret within a secret leaves nothing of it.
-    secrets: Vec<String>,
+/// Whether a thing is its content and little else. Of anything else with an unknown secret in it nobody can say which attribute it is.
+pub fn has_content(key: &Key) -> bool {
+    matches!(key.kind, Kind::File | Kind::Crontab)
 }
 
-impl Mask {
-    pub fn new(secrets: &[String]) -> Mask {
-        let lines = secrets.iter().flat_map(|s| std::iter::once(s.trim()).chain(s.lines().map(str::trim)));
-        let mut secrets: Vec<String> = lines.filter(|s| s.len() >= SHORTEST).map(str::to_owned).collect();
-        secrets.sort_by_key(|s| (std::cmp::Reverse(s.len()), s.clone()));
-        secrets.dedup();
-        Mask { secrets }
-    }
-
-    pub fn holds_secret(&self, text: &str) -> bool {
-        self.secrets.iter().any(|secret| text.contains(secret.as_str()))
-    }
-
-    pub fn text(&self, text: &str) -> String {
-        self.secrets.iter().filter(|s| text.contains(s.as_str())).fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), MASK))
-    }
-
-    fn value(&self, value: &Value) -> Value {
-        match value {
-            Value::Str(text) => Value::Str(self.text(text)),
-            Value::List(list) => Value::List(list.iter().map(|v| self.value(v)).collect()),
-            Value::Map(map) => Value::Map(map.iter().map(|(k, v)| (k.clone(), self.value(v))).collect()),
-            other => other.clone(),
-        }
-    }
-
-    /// Attributes as they may be shown.
-    pub fn attrs(&self, key: &Key, attrs: &Attrs, secret: bool) -> Attrs {
-        // An answer of debconf whose type is not among these may be a password.
-        let answer = key.kind == Kind::Debconf && attrs.get("type").is_none_or(|kind| kind.as_str() == Some("password"));
-        let hidden = |name: &str| {
-            (secret && name == "content") || (key.kind == Kind::User && name.contains("password")) || (answer && name == "value")
-        };
-        let shown = |name: &str, value: &Value| if hidden(name) { Value::str(MASK) } else { self.value(value) };
-        attrs.iter().map(|(name, value)| (name.clone(), shown(name, value))).collect()
+/// Takes out what may be a secret that nobody knows any more. (Contents are known by their hash.)
+pub fn without_texts(key: &Key, attrs: &mut Attrs) {
+    if !has_content(key) {
+        attrs.retain(|name, value| name == "name" || !matches!(value, Value::Str(_) | Value::List(_) | Value::Map(_)));
     }
 }
 
-/// Whether what a low brings is not to be seen: a secret, or the state says `show_changes: False`.
-pub fn secret(low: &Low) -> bool {
-    low.contents.iter().any(|c| c.secret) || low.args.get("show_changes").is_some_and(|show| !show.truthy())
+/// Attributes as they may be shown.
+pub fn masked(mask: &Mask, key: &Key, attrs: &Attrs, secret: bool) -> Attrs {
+    // An answer of debconf whose type is not among these may be a password.
+    let answer = key.kind == Kind::Debconf && attrs.get("type").is_none_or(|kind| kind.as_str() == Some("password"));
+    let known = |name: &str| (key.kind == Kind::User && name.contains("password")) || (answer && name == "value");
+    let hidden = |name: &str| known(name) || (secret && (name == "content" || !has_content(key)));
+    let shown = |name: &str, value: &Value| if hidden(name) { Value::str(MASK) } else { mask.value(value) };
+    attrs.iter().map(|(name, value)| (name.clone(), shown(name, value))).collect()
 }
 
-/// How a change looks, for people; `hidden`: without its contents. Contents that are not on the host yet are noted as missing in the
-/// projection.
+/// Whether what a low brings to a key is a secret.
+pub fn secret(low: &Low, key: &Key) -> bool {
+    // Of a directory only the files that are; anywhere else the low speaks of one thing and what belongs to it (a backup).
+    let stands = |content: &&Content| low.fun == "recurse" && key.name == format!("{}/{}", low.name.trim_end_matches('/'), content.name);
+    match low.contents.iter().find(stands) {
+        Some(content) => content.secret,
+        None => low.contents.iter().any(|content| content.secret),
+    }
+}
+
+/// Whether it is not to be seen: a secret, or the state says `show_changes: False`.
+pub fn hidden(low: &Low, key: &Key) -> bool {
+    secret(low, key) || low.args.get("show_changes").is_some_and(|show| !show.truthy())
+}
+
+/// Whether what a thing is, or will be, holds a secret. Contents that are not on the host yet are noted as missing in the projection; large ones
+/// are not looked into: the controller knows of those that it sends.
+pub fn holds_secret(projection: &Projection, low: &Low, attrs: &Attrs, mask: &Mask) -> bool {
+    if mask.is_empty() {
+        return false;
+    }
+    let hash = attrs.get("content").and_then(Value::as_str).map(|hash| Hash(hash.to_owned()));
+    let small = size(low, attrs, hash.as_ref()).is_none_or(|size| size < LARGE);
+    let content = hash.filter(|_| small).and_then(|hash| projection.bytes(&hash).ok());
+    content.is_some_and(|bytes| mask.holds_secret(&String::from_utf8_lossy(&bytes))) || attrs.values().any(|value| mask.holds_in(value))
+}
+
+/// How a change looks, for people; `hidden`: without its contents.
 pub fn describe(
     projection: &Projection,
     object: &dyn Object,
@@ -76,7 +72,11 @@ pub fn describe(
     let describe = |from: &Attrs, to: &Attrs| mask.text(&object.describe(projection.sys, from, to));
     let hash = |attrs: &Attrs| attrs.get("content").and_then(Value::as_str).map(|hash| Hash(hash.to_owned()));
     let (old, new) = (hash(from), hash(to));
-    if object.key().kind != Kind::File || old == new {
+    if hidden && !has_content(&object.key()) {
+        let differ = to.iter().filter(|(name, wanted)| from.get(*name) != Some(wanted));
+        return Ok(differ.map(|(name, _)| format!("{name}: differs (secret)\n")).collect());
+    }
+    if old == new {
         return Ok(describe(from, to));
     }
     let without =
@@ -95,7 +95,6 @@ pub fn describe(
     }
     for hash in [old, new].into_iter().flatten() {
         match projection.bytes(&hash) {
-            Ok(bytes) if mask.holds_secret(&String::from_utf8_lossy(&bytes)) => return Ok(instead("content differs (secret)")),
             Ok(_) => {}
             // Under way; or changed since it was read, and then apply finds the plan stale.
             Err(_) => return Ok(instead("content differs")),
@@ -108,18 +107,4 @@ pub fn describe(
 fn size(low: &Low, attrs: &Attrs, hash: Option<&Hash>) -> Option<u64> {
     let noted = attrs.get("size").and_then(Value::as_int).and_then(|size| u64::try_from(size).ok());
     noted.or_else(|| low.contents.iter().find(|c| Some(&c.hash) == hash).map(|c| c.size))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_are_masked_whole_line_by_line_and_in_values() {
-        let mask = Mask::new(&["hunter2".into(), "hunter2-and-more".into(), "first line\nsecond line\n".into(), "no".into()]);
-        assert_eq!(mask.text("a hunter2-and-more b hunter2 no"), "a ******** b ******** no");
-        assert_eq!(mask.text("> second line <"), "> ******** <");
-        let list = Value::List(vec![Value::str("hunter2")]);
-        assert_eq!(mask.value(&list), Value::List(vec![Value::str(MASK)]));
-    }
 }

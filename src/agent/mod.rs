@@ -8,6 +8,7 @@ pub mod condition;
 pub mod diff;
 pub mod grains;
 pub mod history;
+mod keep;
 pub mod lock;
 pub mod planner;
 mod probe;

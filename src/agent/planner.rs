@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::condition::{self, Asker, Commands};
-use super::diff::{self, Mask};
+use super::diff;
 use super::history;
 use super::projection::{Projection, Reads, View, differs, laid_over, telling};
 use super::protocol::PlanRequest;
@@ -18,6 +18,8 @@ use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::function::{self, Function, Run, Want};
 use crate::object;
 use crate::plan::{Action, Change, Hash, HostPlan, Key, Kind, Low, RequisiteKind, Step};
+use crate::secret::Mask;
+use crate::system::journal::Owed;
 use crate::system::{Entry, System};
 use crate::value::Attrs;
 
@@ -86,20 +88,26 @@ pub struct Planned {
 
 /// Plans `request` on a host. Nothing is changed there.
 pub fn plan(sys: &System, request: PlanRequest) -> Result<Plan> {
+    let mask = Mask::new(&request.secrets);
+    plan_masked(sys, request, &mask).map_err(|fault| mask.diagnostic(*fault).into())
+}
+
+fn plan_masked(sys: &System, request: PlanRequest, mask: &Mask) -> Result<Plan> {
     let count = request.lows.len();
     if request.lows.iter().flat_map(|low| &low.requisites).any(|requisite| !requisite.of.are_below(count)) {
         return Err(Diagnostic::new(Code::Damaged, "a requisite names a state that is not there").into());
     }
     let functions = parse(&request.lows)?;
-    let mask = Mask::new(&request.secrets);
     let commands = Commands::default();
-    let owed = debts(sys)?;
+    let (owed, secret_keys) = sys.standing()?;
+    let owed = debts(sys, owed)?;
     let mut projection = Projection::new(sys);
     let mut fetched: Vec<Hash> = Vec::new();
     let (turns, reads) = loop {
-        let mut planner = Planner::new(&request.lows, &functions, projection, &commands, request.commands);
+        let mut planner = Planner::new(&request.lows, &functions, projection, &commands, request.commands, mask);
         planner.owed.clone_from(&owed);
-        let turns = planner.pass(&mask)?;
+        planner.secret_keys.clone_from(&secret_keys);
+        let turns = planner.pass()?;
         let missing = planner.projection.take_missing();
         if missing.is_empty() {
             break (turns, planner.projection.reads());
@@ -111,17 +119,17 @@ pub fn plan(sys: &System, request: PlanRequest) -> Result<Plan> {
         fetched.extend(missing);
         projection = planner.projection.again();
     };
-    let steps: Vec<Step> = turns.iter().filter_map(|turn| step(&request.lows, turn, &turns, &mask)).collect();
+    let steps: Vec<Step> = turns.iter().filter_map(|turn| step(&request.lows, turn, &turns, mask)).collect();
     let shown: BTreeSet<usize> = steps.iter().map(|step| step.low).collect();
     let host = HostPlan {
         unchanged: turns.iter().filter(|t| !t.listens && matches!(t.decision, Decision::Stay(_)) && !shown.contains(&t.low)).count(),
-        fingerprint: fingerprint(&request.lows, &steps, &turns, &reads, &commands.list())?,
+        fingerprint: fingerprint(&request, &steps, &turns, &reads, &commands.list())?,
         steps,
         generation: sys.generation()?,
         commands: commands.list().into_iter().map(|(line, _)| mask.text(&line)).collect(),
-        notices: history::notices(sys)?,
+        notices: history::notices(sys)?.iter().map(|notice| mask.text(notice)).collect(),
     };
-    Ok(Plan { lows: request.lows, functions, turns, reads, mask, host, owed })
+    Ok(Plan { lows: request.lows, functions, turns, reads, mask: mask.clone(), host, owed })
 }
 
 /// The functions of the lows; everything wrong with them in one error.
@@ -151,8 +159,7 @@ fn parse(lows: &[Low]) -> Result<Vec<Box<dyn Function>>> {
 /// A reaction that an earlier run still owes, by its name, and since which run.
 pub type Debt = (String, String);
 
-fn debts(sys: &System) -> Result<Vec<Debt>> {
-    let owed = sys.owed()?;
+fn debts(sys: &System, owed: Vec<Owed>) -> Result<Vec<Debt>> {
     if owed.is_empty() {
         return Ok(Vec::new());
     }
@@ -173,8 +180,8 @@ fn debts(sys: &System) -> Result<Vec<Debt>> {
 }
 
 /// What names a reaction in the journal's list of what is owed.
-pub fn owed_name(low: &Low) -> String {
-    format!("{}: {} ({})", low.state, low.id, low.name)
+pub fn owed_name(low: &Low, mask: &Mask) -> String {
+    mask.text(&format!("{}: {} ({})", low.state, low.id, low.name))
 }
 
 pub struct Planner<'a> {
@@ -183,8 +190,11 @@ pub struct Planner<'a> {
     pub projection: Projection<'a>,
     commands: &'a Commands,
     permitted: bool,
+    mask: &'a Mask,
     /// Names of files that a state does not want to be seen.
     hidden: BTreeSet<&'a str>,
+    /// Things in which an earlier run left a secret, which may be another than today's.
+    pub secret_keys: BTreeSet<Key>,
     /// By low; lows that have not had their turn have none.
     pub fates: Vec<Option<Fate>>,
     /// Reactions that an earlier run still owes, and since when.
@@ -200,13 +210,16 @@ impl<'a> Planner<'a> {
         projection: Projection<'a>,
         commands: &'a Commands,
         permitted: bool,
+        mask: &'a Mask,
     ) -> Planner<'a> {
-        let hidden = lows.iter().filter(|low| diff::secret(low)).map(|low| low.name.as_str()).collect();
+        let itself = |low: &Low| diff::hidden(low, &Key::new(Kind::File, low.name.as_str()));
+        let hidden = lows.iter().filter(|low| itself(low)).map(|low| low.name.as_str()).collect();
         let fates = vec![None; lows.len()];
-        Planner { lows, functions, projection, commands, permitted, hidden, fates, owed: Vec::new(), expected: Vec::new() }
+        let (owed, expected, secret_keys) = Default::default();
+        Planner { lows, functions, projection, commands, permitted, mask, hidden, secret_keys, fates, owed, expected }
     }
 
-    fn pass(&mut self, mask: &Mask) -> Result<Vec<Turn>> {
+    fn pass(&mut self) -> Result<Vec<Turn>> {
         let tests = test_runs(self.lows);
         let mut turns = Vec::new();
         for low in 0..self.lows.len() {
@@ -218,21 +231,21 @@ impl<'a> Planner<'a> {
             if let Some(slot) = self.fates.get_mut(low) {
                 *slot = Some(fate);
             }
-            turns.push(self.turn(Turn { low, listens: false, status, decision, changes: Vec::new() }, turns.len(), mask)?);
+            turns.push(self.turn(Turn { low, listens: false, status, decision, changes: Vec::new() }, turns.len())?);
         }
         for low in 0..self.lows.len() {
             if let Some((status, decision)) = self.listen(low) {
-                turns.push(self.turn(Turn { low, listens: true, status, decision, changes: Vec::new() }, turns.len(), mask)?);
+                turns.push(self.turn(Turn { low, listens: true, status, decision, changes: Vec::new() }, turns.len())?);
             }
         }
         Ok(turns)
     }
 
     /// Describes what a decision changes, and lays it over what is there.
-    fn turn(&mut self, mut turn: Turn, number: usize, mask: &Mask) -> Result<Turn> {
+    fn turn(&mut self, mut turn: Turn, number: usize) -> Result<Turn> {
         match &turn.decision {
             Decision::Do(deed) => {
-                turn.changes = self.describe(turn.low, &deed.changes, mask)?;
+                turn.changes = self.describe(turn.low, &deed.changes)?;
                 for change in &deed.changes {
                     self.projection.lay(&change.key, &change.to, number)?;
                 }
@@ -253,12 +266,14 @@ impl<'a> Planner<'a> {
     }
 
     /// Planned changes as they are shown.
-    pub fn describe(&self, low: usize, changes: &[Planned], mask: &Mask) -> Result<Vec<Change>> {
+    pub fn describe(&self, low: usize, changes: &[Planned]) -> Result<Vec<Change>> {
         let Some(low) = self.lows.get(low) else { return Ok(Vec::new()) };
+        let mask = self.mask;
         changes
             .iter()
             .map(|change| {
-                let secret = self.secret(low, &change.key);
+                // What is secret now is masked wherever it stands; an older one nobody knows.
+                let secret = if diff::has_content(&change.key) { self.secret(low, change) } else { self.secret_keys.contains(&change.key) };
                 let object = object::of(&change.key)?;
                 let after = laid_over(&change.from, &change.to);
                 let wanted: Attrs = telling(&change.to).into_iter().filter(|(name, value)| change.from.get(name) != Some(value)).collect();
@@ -266,19 +281,34 @@ impl<'a> Planner<'a> {
                     telling(&change.from).into_iter().filter(|(n, _)| change.to.is_empty() || wanted.contains_key(n)).collect();
                 Ok(Change {
                     action: action(&change.from, &after),
-                    before: mask.attrs(&change.key, &gone, secret),
-                    after: mask.attrs(&change.key, &wanted, secret),
+                    before: diff::masked(mask, &change.key, &gone, secret),
+                    after: diff::masked(mask, &change.key, &wanted, secret),
                     diff: diff::describe(&self.projection, &*object, low, &change.from, &change.to, mask, secret)?,
                     one_way: change.one_way.as_deref().map(|why| mask.text(why)),
-                    key: change.key.clone(),
+                    key: self.shown(&change.key),
                 })
             })
             .collect()
     }
 
-    /// Whether what is in an object is not to be seen: this state says so, or another that makes the same file.
-    pub fn secret(&self, low: &Low, key: &Key) -> bool {
-        diff::secret(low) || (key.kind == Kind::File && self.hidden.contains(key.name.as_str()))
+    /// Whether a change is not to be seen: this state says so, or another that makes the same file, or it holds a secret, or it held one.
+    pub fn secret(&self, low: &Low, change: &Planned) -> bool {
+        let key = &change.key;
+        let said = diff::hidden(low, key) || (key.kind == Kind::File && self.hidden.contains(key.name.as_str()));
+        said || self.secret_keys.contains(key)
+            || [&change.from, &change.to].into_iter().any(|attrs| diff::holds_secret(&self.projection, low, attrs, self.mask))
+    }
+
+    /// Whether a secret is in the thing when the change is made.
+    pub fn stays_secret(&self, low: &Low, change: &Planned) -> bool {
+        let to = laid_over(&change.from, &change.to);
+        let untouched = !change.to.is_empty() && !change.to.contains_key("content") && self.secret_keys.contains(&change.key);
+        !to.is_empty() && (untouched || diff::secret(low, &change.key) || diff::holds_secret(&self.projection, low, &to, self.mask))
+    }
+
+    /// A key as it may be shown.
+    pub fn shown(&self, key: &Key) -> Key {
+        Key::new(key.kind, self.mask.text(&key.name))
     }
 
     fn fate(&self, low: usize) -> Fate {
@@ -362,7 +392,7 @@ impl<'a> Planner<'a> {
             Err(comment) => comment,
         };
         // Nothing to do by itself: now what it watches counts.
-        let owed = self.owed.iter().find(|(what, _)| *what == owed_name(low));
+        let owed = self.owed.iter().find(|(what, _)| *what == owed_name(low, self.mask));
         match (status, owed) {
             (Status::Changed(of), _) => self.react(function, view, &format!("{} changes", self.names(of)), comment),
             (_, Some((_, since))) => self.react(function, view, &format!("owed {since}"), comment),
@@ -511,7 +541,7 @@ fn step(lows: &[Low], turn: &Turn, turns: &[Turn], mask: &Mask) -> Option<Step> 
     let low = lows.get(turn.low)?;
     let mut step = Step {
         low: turn.low,
-        id: low.id.clone(),
+        id: mask.text(&low.id),
         state: low.function(),
         name: mask.text(&low.name),
         sls: low.sls.clone(),
@@ -528,7 +558,7 @@ fn step(lows: &[Low], turn: &Turn, turns: &[Turn], mask: &Mask) -> Option<Step> 
             let mut actions = turn.changes.iter().map(|c| c.action);
             let first = actions.next();
             step.action = first.map_or(Action::Run, |first| if actions.all(|a| a == first) { first } else { Action::Change });
-            step.reason = deed.reaction.clone().unwrap_or_default();
+            step.reason = mask.text(deed.reaction.as_deref().unwrap_or_default());
             step.command = deed.run.as_ref().map(|run| mask.text(&run.shown));
             let ways = deed.changes.iter().filter_map(|c| c.one_way.clone()).chain(deed.run.iter().filter_map(|run| run.one_way.clone()));
             step.one_way =
@@ -554,8 +584,9 @@ fn acts(turn: &Turn) -> bool {
     matches!(turn.decision, Decision::Do(_) | Decision::Unknown { .. })
 }
 
-/// Everything that decides what apply does. What a step stands on counts as it was read, without what only serves to restore it.
-fn fingerprint(lows: &[Low], steps: &[Step], turns: &[Turn], reads: &Reads, commands: &[(String, i32)]) -> Result<Hash> {
+/// Everything that decides what apply does. What a step stands on counts as it was read, without what only serves to restore it. Where
+/// there are secrets it is keyed: nobody can find out by trying which secret gives the fingerprint in a saved plan.
+fn fingerprint(request: &PlanRequest, steps: &[Step], turns: &[Turn], reads: &Reads, commands: &[(String, i32)]) -> Result<Hash> {
     #[derive(Serialize)]
     struct Everything<'a> {
         lows: Vec<Low>,
@@ -563,15 +594,17 @@ fn fingerprint(lows: &[Low], steps: &[Step], turns: &[Turn], reads: &Reads, comm
         wanted: Vec<(&'a Key, &'a Attrs)>,
         reads: Vec<(&'a Key, Attrs)>,
         commands: &'a [(String, i32)],
+        key: &'a str,
     }
     let changes = || turns.iter().filter_map(|t| if let Decision::Do(deed) = &t.decision { Some(&deed.changes) } else { None }).flatten();
     let plain = |low: &Low| Low { span: None, ..low.clone() };
     let everything = Everything {
-        lows: lows.iter().map(plain).collect(),
+        lows: request.lows.iter().map(plain).collect(),
         steps,
         wanted: changes().map(|c| (&c.key, &c.to)).collect(),
         reads: changes().filter_map(|c| reads.keys.get_key_value(&c.key)).map(|(key, attrs)| (key, telling(attrs))).collect(),
         commands,
+        key: &request.key,
     };
     let json = serde_json::to_vec(&everything).map_err(|e| Diagnostic::new(Code::Internal, format!("a plan cannot be written: {e}")))?;
     Ok(Hash::of(&json))

@@ -132,6 +132,9 @@ pub struct PlanRequest {
     /// Texts that must not appear in any diff, output line or comment.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
+    /// Goes into the plan's fingerprint, where there are secrets.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub key: String,
     /// Whether conditions may run commands that are not among the known probes.
     pub commands: bool,
 }

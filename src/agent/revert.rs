@@ -6,15 +6,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use super::diff::Mask;
+use super::diff;
 use super::history::{self, changed};
+use super::keep;
 use super::projection::{same, telling};
 use super::protocol::{Applied, Body, RollbackRequest, RunRecord, RunState};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::object::file::File;
 use crate::object::{self, Progress};
 use crate::plan::{Action, Change, Hash, HostPlan, Key, Kind, Outcome, RunHeader, Step, Tally, Verdict};
-use crate::system::journal::Journal;
+use crate::secret::Mask;
+use crate::system::journal::{Journal, Noted};
 use crate::system::{Command, Entry, System};
 use crate::value::{Attrs, Value};
 
@@ -33,11 +35,13 @@ pub struct Rollback {
 
 enum Turn {
     Restore(Restore),
-    Command(Command),
+    Command(Noted),
 }
 
 struct Restore {
     key: Key,
+    /// The key as it may be shown.
+    shown: Key,
     before: Attrs,
     now: Attrs,
     secret: bool,
@@ -47,6 +51,7 @@ struct Restore {
 
 /// What the journals say of a key.
 struct Image {
+    shown: Key,
     before: Attrs,
     reached: Option<Attrs>,
     secret: bool,
@@ -58,7 +63,7 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
     let journals = choose(sys, request)?;
     let runs: Vec<String> = journals.iter().map(|(id, _)| id.clone()).collect();
     runs.iter().for_each(|run| sys.look_in_keep(run));
-    let (images, touched) = images(&journals);
+    let (images, touched) = images(sys, &journals)?;
     let mut restores = Vec::new();
     let mut unchanged = 0;
     for (key, image) in images {
@@ -100,7 +105,8 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
     let something = tried || !restores.is_empty() || !steps.is_empty();
     for (_, key, image, now) in restores {
         steps.push(restore_step(sys, steps.len(), &named, &key, &image, &now)?);
-        turns.push(Turn::Restore(Restore { key, before: image.before, now, secret: image.secret, failed: image.failed }));
+        let Image { before, secret, failed, shown, .. } = image;
+        turns.push(Turn::Restore(Restore { key, shown, before, now, secret, failed }));
     }
     if something {
         for (run, command, shown) in again(&journals) {
@@ -127,7 +133,7 @@ pub fn check(sys: &System, rollback: &Rollback) -> Result<()> {
         if let Turn::Restore(restore) = turn
             && object::of(&restore.key)?.read(sys)? != restore.now
         {
-            differ.push(restore.key.to_string());
+            differ.push(restore.shown.to_string());
         }
     }
     if sys.generation()? != rollback.plan.generation && sys.run_id().is_none() {
@@ -149,9 +155,15 @@ pub fn apply(sys: &System, rollback: Rollback, header: &RunHeader, tell: &mut dy
     }
     let mut entries = Vec::new();
     for turn in &rollback.turns {
-        if let Turn::Restore(Restore { key, before, now, secret, .. }) = turn {
+        if let Turn::Restore(Restore { key, shown, before, now, secret, .. }) = turn {
             object::of(key)?.keep(sys, now, before)?;
-            entries.push(Entry::Before { key: key.clone(), attrs: now.clone(), secret: *secret });
+            let shown = (shown != key).then(|| shown.name.clone());
+            // Which of the attributes is the secret nobody knows here. (Files name their contents by hash.)
+            let (attrs, kept) = match *secret && !diff::has_content(key) {
+                true => (Attrs::new(), Some(keep::attrs(sys, now)?)),
+                false => (now.clone(), None),
+            };
+            entries.push(Entry::Before { key: key.clone(), attrs, kept, secret: *secret, shown });
         }
     }
     sys.journal(&entries)?;
@@ -221,6 +233,7 @@ fn choose(sys: &System, request: &RollbackRequest) -> Result<Vec<(String, Journa
         return Err(Diagnostic::new(Code::Locked, format!("run {} by {} is still under way", running.header.id, running.header.who)).into());
     }
     let mut chosen = vec![(request.run.clone(), sys.read_journal(&request.run)?)];
+    let mut names = BTreeMap::new();
     let mut keys: BTreeSet<Key> = chosen.iter().flat_map(|(_, journal)| changed(journal)).collect();
     let mut taken = BTreeSet::from([request.run.clone()]);
     let mut conflicts: Vec<String> = Vec::new();
@@ -230,7 +243,9 @@ fn choose(sys: &System, request: &RollbackRequest) -> Result<Vec<(String, Journa
             continue;
         }
         let journal = sys.read_journal(&record.header.id)?;
-        let common: Vec<String> = changed(&journal).iter().filter(|key| keys.contains(key)).map(Key::to_string).collect();
+        chosen.iter().map(|(_, journal)| journal).chain([&journal]).for_each(|journal| names.extend(masked_names(journal)));
+        let common = changed(&journal).into_iter().filter(|key| keys.contains(key));
+        let common: Vec<String> = common.map(|key| names.get(&key).unwrap_or(&key).to_string()).collect();
         if common.is_empty() {
             continue;
         }
@@ -248,6 +263,15 @@ fn choose(sys: &System, request: &RollbackRequest) -> Result<Vec<(String, Journa
     Ok(chosen)
 }
 
+/// The keys in whose names there is a secret, and how they are shown.
+fn masked_names(journal: &Journal) -> BTreeMap<Key, Key> {
+    let name = |entry: &Entry| match entry {
+        Entry::Before { key, shown: Some(shown), .. } => Some((key.clone(), Key::new(key.kind, shown.as_str()))),
+        _ => None,
+    };
+    journal.entries.iter().filter_map(name).collect()
+}
+
 /// Whether a later run still stands in the way: not one that was taken back, nor the rollback that did it, nor an unfinished attempt
 /// at the same rollback.
 fn counts(record: &RunRecord, taken: &BTreeSet<String>, later: &[RunRecord]) -> bool {
@@ -258,21 +282,23 @@ fn counts(record: &RunRecord, taken: &BTreeSet<String>, later: &[RunRecord]) -> 
 }
 
 /// The earliest before-image of each key the runs changed; and all keys they may have touched.
-fn images(journals: &[(String, Journal)]) -> (BTreeMap<Key, Image>, BTreeSet<Key>) {
+fn images(sys: &System, journals: &[(String, Journal)]) -> Result<(BTreeMap<Key, Image>, BTreeSet<Key>)> {
     let mut images: BTreeMap<Key, Image> = BTreeMap::new();
     let mut touched = BTreeSet::new();
     for (_, journal) in journals {
         let changed: BTreeSet<Key> = changed(journal).into_iter().collect();
         for entry in &journal.entries {
             match entry {
-                Entry::Before { key, attrs, secret } => {
+                Entry::Before { key, attrs, kept, secret, shown } => {
                     touched.insert(key.clone());
                     if changed.contains(key) {
-                        let image = Image { before: attrs.clone(), reached: None, secret: *secret, failed: None };
+                        let shown = Key::new(key.kind, shown.as_ref().unwrap_or(&key.name));
+                        let before = kept.as_ref().map_or_else(|| Ok(attrs.clone()), |kept| keep::attrs_of(sys, kept))?;
+                        let image = Image { shown, before, reached: None, secret: *secret, failed: None };
                         images.entry(key.clone()).or_insert(image).secret |= secret;
                     }
                 }
-                Entry::After { key, attrs } => {
+                Entry::After { key, attrs, .. } => {
                     if let Some(image) = images.get_mut(key) {
                         image.reached = Some(attrs.clone());
                     }
@@ -288,7 +314,7 @@ fn images(journals: &[(String, Journal)]) -> (BTreeMap<Key, Image>, BTreeSet<Key
             }
         }
     }
-    (images, touched)
+    Ok((images, touched))
 }
 
 /// The order of restoring, which is not always the reverse of what was done: what stands on something else goes before it and comes
@@ -314,7 +340,7 @@ fn rank(key: &Key, now: &Attrs, before: &Attrs) -> (u8, usize, Key) {
 
 /// What unfinished attempts at taking these runs back have undone already (commands that undo are not run twice), and whether there
 /// was one: what it restored may not have been made effective yet.
-fn undone(sys: &System, runs: &[String]) -> Result<(Vec<Command>, bool)> {
+fn undone(sys: &System, runs: &[String]) -> Result<(Vec<Noted>, bool)> {
     let (mut undone, mut tried) = (Vec::new(), false);
     for attempt in history::runs(sys)? {
         if attempt.rolled_back_by.is_some() || !attempt.header.rolls_back.iter().any(|id| runs.contains(id)) {
@@ -335,8 +361,8 @@ fn undone(sys: &System, runs: &[String]) -> Result<(Vec<Command>, bool)> {
 }
 
 /// Commands to run once more at the end, each once, in the order in which they first ran.
-fn again(journals: &[(String, Journal)]) -> Vec<(&str, &Command, &str)> {
-    let mut out: Vec<(&str, &Command, &str)> = Vec::new();
+fn again(journals: &[(String, Journal)]) -> Vec<(&str, &Noted, &str)> {
+    let mut out: Vec<(&str, &Noted, &str)> = Vec::new();
     for (run, journal) in journals {
         for entry in &journal.entries {
             if let Entry::Ran { again: true, command, shown, .. } = entry
@@ -359,8 +385,16 @@ fn owed(journals: &[(String, Journal)]) -> Vec<String> {
     owed
 }
 
-fn command_step(low: usize, run: &str, command: &Command, reason: String) -> Step {
-    let shown = command.argv.join(" ");
+/// A command of a journal as it may be shown.
+fn line(command: &Noted) -> String {
+    match command {
+        Noted::Plain(command) => command.argv.join(" "),
+        Noted::Kept { shown, .. } => shown.clone(),
+    }
+}
+
+fn command_step(low: usize, run: &str, command: &Noted, reason: String) -> Step {
+    let shown = line(command);
     Step {
         low,
         id: shown.clone(),
@@ -384,21 +418,22 @@ fn restore_step(sys: &System, low: usize, runs: &str, key: &Key, image: &Image, 
     if !since.is_empty() {
         reason.push_str(&format!("; changed since the run, and lost: {}", since.join(", ")));
     }
-    let diff = match image.secret && key.kind == Kind::File {
-        true => "content differs (secret)\n".into(),
-        false => object.describe(sys, now, &image.before),
+    let diff = match image.secret {
+        true if diff::has_content(key) => "content differs (secret)\n".into(),
+        true if !image.before.is_empty() => "differs (secret)\n".into(),
+        _ => object.describe(sys, now, &image.before),
     };
     let one_way = object.one_way(sys, now, &image.before);
     let mut change = change(key, now, &image.before);
     (change.diff, change.one_way) = (diff, one_way.clone());
-    let mask = Mask::default();
-    change.before = mask.attrs(key, &change.before, image.secret);
-    change.after = mask.attrs(key, &change.after, image.secret);
+    // Which of the attributes is the secret nobody knows here.
+    let shown = |attrs: &Attrs| if image.secret { Attrs::new() } else { diff::masked(&Mask::default(), key, attrs, false) };
+    (change.key, change.before, change.after) = (image.shown.clone(), shown(&change.before), shown(&change.after));
     Ok(Step {
         low,
-        id: key.to_string(),
+        id: image.shown.to_string(),
         state: format!("rollback.{}", key.kind.name()),
-        name: key.name.clone(),
+        name: image.shown.name.clone(),
         sls: runs.into(),
         action: change.action,
         reason,
@@ -443,13 +478,13 @@ fn fingerprint(runs: &[String], generation: u64, steps: &[Step], turns: &[Turn])
 
 /// Restores one object; an earlier step (a package's scripts) may have changed it since it was looked at.
 fn put_back(sys: &System, runs: &[String], restore: &Restore, step: &Step, tell: &mut dyn FnMut(Body)) -> Result<Vec<Change>> {
-    let Restore { key, before, .. } = restore;
+    let Restore { key, shown, before, secret, .. } = restore;
     let object = object::of(key)?;
     let both = |error: crate::diagnostic::Error| match (&restore.failed, error.code) {
         (_, Code::Interrupted) => error,
-        (None, _) => Diagnostic { summary: format!("cannot take {key} back: {}", error.summary), ..*error }.into(),
+        (None, _) => Diagnostic { summary: format!("cannot take {shown} back: {}", error.summary), ..*error }.into(),
         (Some(first), _) => {
-            let summary = format!("cannot take {key} back: {}; the run itself had failed here: {first}", error.summary);
+            let summary = format!("cannot take {shown} back: {}; the run itself had failed here: {first}", error.summary);
             Diagnostic { summary, ..*error }.into()
         }
     };
@@ -464,7 +499,11 @@ fn put_back(sys: &System, runs: &[String], restore: &Restore, step: &Step, tell:
     if key.kind == Kind::File && key.name.contains("/systemd/system/") && sys.stat("/run/systemd/system")?.is_some() {
         sys.run(&Command::new(["systemctl", "daemon-reload"])).map_err(both)?;
     }
-    sys.journal(&[Entry::After { key: key.clone(), attrs: reached }])?;
+    let mut attrs = reached;
+    if *secret {
+        diff::without_texts(key, &mut attrs);
+    }
+    sys.journal(&[Entry::After { key: key.clone(), attrs, secret: *secret && !before.is_empty() }])?;
     Ok(step.changes.clone())
 }
 
@@ -472,14 +511,14 @@ fn put_back(sys: &System, runs: &[String], restore: &Restore, step: &Step, tell:
 /// home because of a directory): what is still not as it was has failed after all.
 fn verify(sys: &System, turns: &[Turn], outcomes: &mut [Outcome], tell: &mut dyn FnMut(Body)) -> Result<()> {
     for (turn, outcome) in turns.iter().zip(outcomes) {
-        let Turn::Restore(Restore { key, before, .. }) = turn else { continue };
+        let Turn::Restore(Restore { key, shown, before, .. }) = turn else { continue };
         if outcome.result == Verdict::Failed {
             continue;
         }
         let left = object::of(key)?.read(sys)?;
         if !same(&left, before) {
             outcome.result = Verdict::Failed;
-            outcome.comment = format!("{key} is still not as it was before the run: {}", drift(before, &left).join(", "));
+            outcome.comment = format!("{shown} is still not as it was before the run: {}", drift(before, &left).join(", "));
             sys.journal(&[Entry::Outcome(outcome.clone())])?;
             tell(Body::Done(outcome.clone()));
         }
@@ -487,13 +526,20 @@ fn verify(sys: &System, turns: &[Turn], outcomes: &mut [Outcome], tell: &mut dyn
     Ok(())
 }
 
-fn run(sys: &System, command: &Command, tell: &mut dyn FnMut(Body)) -> Result<Vec<Change>> {
-    let shown = command.argv.join(" ");
-    sys.journal(&[Entry::Ran { shown: shown.clone(), command: command.clone(), again: true, undo: None, one_way: None }])?;
+fn run(sys: &System, noted: &Noted, tell: &mut dyn FnMut(Body)) -> Result<Vec<Change>> {
+    let (shown, command) = (line(noted), keep::command_of(sys, noted)?);
+    let again = keep::command_again(sys, noted)?;
+    sys.journal(&[Entry::Ran { shown: shown.clone(), command: again, again: true, undo: None, one_way: None }])?;
     sys.mutating(&format!("run {shown}"))?;
     let mut lines = super::serve::Lines::default();
-    let mut say = |text: String| tell(Body::Line { text, error: false });
-    let output = sys.run_streaming(command, &mut |piece| lines.add(piece, &mut say))?;
+    // What holds a secret may also say it, and nobody knows here which text it is.
+    let quiet = matches!(noted, Noted::Kept { .. });
+    let mut say = |text: String| {
+        if !quiet {
+            tell(Body::Line { text, error: false });
+        }
+    };
+    let output = sys.run_streaming(&command, &mut |piece| lines.add(piece, &mut say))?;
     lines.rest(&mut say);
     if output.success() {
         return Ok(Vec::new());

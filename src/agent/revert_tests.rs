@@ -10,7 +10,7 @@ use super::tests::lows;
 use super::{history, planner, revert, run};
 use crate::diagnostic::{Code, Result};
 use crate::plan::{Action, Content, Hash, Key, Kind, Outcome, RunHeader, Verdict};
-use crate::system::journal::Owed;
+use crate::system::journal::{Noted, Owed};
 use crate::system::{Command, Entry, HostExec, System};
 use crate::value::Attrs;
 
@@ -66,7 +66,7 @@ fn plan(sys: &System, states: &str) -> planner::Plan {
     let source = || Content { name: "source".into(), hash: Hash::of(NEW), size: NEW.len() as u64, mode: None, link: None, secret: false };
     let mut lows = lows(states);
     lows.iter_mut().filter(|low| low.args.contains_key("source")).for_each(|low| low.contents.push(source()));
-    planner::plan(sys, PlanRequest { lows, secrets: vec![], commands: true }).unwrap()
+    planner::plan(sys, PlanRequest { lows, commands: true, ..PlanRequest::default() }).unwrap()
 }
 
 fn system(root: &Path) -> System {
@@ -255,17 +255,20 @@ fn commands_are_taken_back_by_their_undo_and_what_made_changes_effective_runs_ag
     let command = |line: &str| Command::new(["sh", "-c", line]);
     let ran = |line: &str, again, undo: Option<&str>, one_way: Option<&str>| Entry::Ran {
         shown: line.into(),
-        command: command(line),
+        command: Noted::Plain(command(line)),
         again,
-        undo: undo.map(command),
+        undo: undo.map(|line| Noted::Plain(command(line))),
         one_way: one_way.map(str::to_owned),
     };
     let key = Key::new(Kind::File, "/etc/conf");
     let before = crate::object::of(&key).unwrap().read(&bench.sys).unwrap();
     bench.sys.begin(&header("run-1")).unwrap();
     bench.sys.keep_content(&Hash::of(b"old"), "/etc/conf").unwrap();
-    let owed = Owed { what: "service: web".into(), shown: "restart web".into(), command: command("restart web") };
-    bench.sys.journal(&[Entry::Before { key: key.clone(), attrs: before, secret: true }, Entry::Owed(owed)]).unwrap();
+    let owed = Owed { what: "service: web".into(), shown: "restart web".into() };
+    bench
+        .sys
+        .journal(&[Entry::Before { key: key.clone(), attrs: before, secret: true, shown: None, kept: None }, Entry::Owed(owed)])
+        .unwrap();
     bench.file("/etc/conf", "new");
     bench.sys.journal(&[ran("first", false, Some("undo first"), None), ran("second", false, Some("undo second"), None)]).unwrap();
     bench
@@ -302,7 +305,13 @@ fn an_error_in_taking_back_keeps_both_causes_and_the_rest_goes_on() {
     let dir = host();
     let sys = system(dir.path());
     let (good, bad) = (Key::new(Kind::File, "/etc/link"), Key::new(Kind::File, "/etc/gone"));
-    let image = |key: &Key| Entry::Before { key: key.clone(), attrs: crate::object::of(key).unwrap().read(&sys).unwrap(), secret: false };
+    let image = |key: &Key| Entry::Before {
+        key: key.clone(),
+        attrs: crate::object::of(key).unwrap().read(&sys).unwrap(),
+        secret: false,
+        shown: None,
+        kept: None,
+    };
     fs::write(dir.path().join("etc/gone"), "nobody kept this").unwrap();
     sys.begin(&header("run-1")).unwrap();
     sys.journal(&[image(&good), image(&bad)]).unwrap();

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::command;
 use super::condition::Commands;
+use super::diff;
 use super::history;
+use super::keep;
 use super::planner::{Decision, Deed, Plan, Planned, Planner, Turn, fate, owed_name};
 use super::projection::{Projection, Reads, differs, same};
 use super::protocol::{Applied, Body};
@@ -43,8 +45,9 @@ pub fn apply(sys: &System, plan: &Plan, header: &RunHeader, tell: &mut dyn FnMut
     sys.contents().fetch(&needed(plan))?;
     sys.begin(header)?;
     let commands = Commands::default();
-    let mut planner = Planner::new(&plan.lows, &plan.functions, Projection::new(sys), &commands, true);
+    let mut planner = Planner::new(&plan.lows, &plan.functions, Projection::new(sys), &commands, true, &plan.mask);
     planner.owed.clone_from(&plan.owed);
+    planner.secret_keys = sys.standing()?.1;
     planner.expected = vec![Fate::SAME; plan.lows.len()];
     for turn in plan.turns.iter().filter(|turn| !turn.listens) {
         if let Some(expected) = planner.expected.get_mut(turn.low) {
@@ -140,6 +143,10 @@ impl<'a> Runner<'a> {
     /// All before-images of the plan, and the reactions it makes necessary, in one write.
     fn write_the_way_back(&mut self, mut reads: Reads) -> Result<()> {
         let mut entries = Vec::new();
+        let keys = secrets_in_place(self.plan);
+        if !keys.is_subset(&self.planner.secret_keys) {
+            entries.push(Entry::Secret { keys });
+        }
         for turn in &self.plan.turns {
             let Some(low) = self.plan.lows.get(turn.low) else { continue };
             let reaction = match &turn.decision {
@@ -152,11 +159,7 @@ impl<'a> Runner<'a> {
                         };
                         object::of(&change.key)?.keep(self.sys, &from, &change.to)?;
                         if self.before.insert(change.key.clone(), from.clone()).is_none() {
-                            entries.push(Entry::Before {
-                                key: change.key.clone(),
-                                attrs: from,
-                                secret: self.planner.secret(low, &change.key),
-                            });
+                            entries.push(self.before_image(low, change, from)?);
                         }
                     }
                     deed.run.as_ref().filter(|run| deed.reaction.is_some() && run.pretended.is_none())
@@ -175,8 +178,30 @@ impl<'a> Runner<'a> {
         self.sys.journal(&entries)
     }
 
+    fn before_image(&self, low: &Low, change: &Planned, attrs: Attrs) -> Result<Entry> {
+        let shown = self.planner.shown(&change.key).name;
+        let shown = (shown != change.key.name).then_some(shown);
+        let secret = self.planner.secret(low, change);
+        let holds = attrs.values().any(|value| self.plan.mask.holds_in(value));
+        let (attrs, kept) = match holds || (self.planner.secret_keys.contains(&change.key) && !diff::has_content(&change.key)) {
+            true => (Attrs::new(), Some(keep::attrs(self.sys, &attrs)?)),
+            false => (attrs, None),
+        };
+        Ok(Entry::Before { key: change.key.clone(), attrs, kept, secret, shown })
+    }
+
+    /// What a change reached, without the attributes that are secrets themselves.
+    fn reached(&self, low: &Low, change: &Planned, mut attrs: Attrs) -> Entry {
+        let secret = self.planner.stays_secret(low, change);
+        if self.planner.secret_keys.contains(&change.key) {
+            diff::without_texts(&change.key, &mut attrs);
+        }
+        attrs.retain(|_, value| !self.plan.mask.holds_in(value));
+        Entry::After { key: change.key.clone(), attrs, secret }
+    }
+
     fn owed(&self, low: &Low, run: &Run) -> Owed {
-        Owed { what: owed_name(low), shown: self.plan.mask.text(&run.shown), command: run.command.clone() }
+        Owed { what: owed_name(low, &self.plan.mask), shown: self.plan.mask.text(&run.shown) }
     }
 
     fn turns(&mut self) -> Result<()> {
@@ -301,7 +326,7 @@ impl<'a> Runner<'a> {
             self.settle_fate(index, attempt.fate);
         }
         if attempt.fate.failed && low.control.failhard {
-            self.stopped = Some(format!("{}.{} failed and is marked failhard", low.sls, low.id));
+            self.stopped = Some(self.plan.mask.text(&format!("{}.{} failed and is marked failhard", low.sls, low.id)));
         }
         if !attempt.fate.failed {
             self.over(index, low, listens);
@@ -361,7 +386,7 @@ impl<'a> Runner<'a> {
 
     /// For a step decided at its turn: how its changes look, and their before-images where there are none yet.
     fn announce(&mut self, index: usize, low: &Low, deed: &Deed) -> Result<Vec<Change>> {
-        let described = self.planner.describe(index, &deed.changes, &self.plan.mask)?;
+        let described = self.planner.describe(index, &deed.changes)?;
         // A diff is worth no exchange of its own.
         self.planner.projection.take_missing();
         let mut entries = Vec::new();
@@ -373,7 +398,7 @@ impl<'a> Runner<'a> {
             object::of(&change.key)?.keep(self.sys, &now, &change.to)?;
             self.before.insert(change.key.clone(), now.clone());
             self.known.insert(change.key.clone(), now.clone());
-            entries.push(Entry::Before { key: change.key.clone(), attrs: now, secret: self.planner.secret(low, &change.key) });
+            entries.push(self.before_image(low, change, now)?);
         }
         if !entries.is_empty() {
             self.sys.journal(&entries)?;
@@ -402,7 +427,7 @@ impl<'a> Runner<'a> {
         if let Some(run) = &deed.run {
             self.run(low, run, &mut attempt)?;
             if deed.reaction.is_some() && attempt.result != Verdict::Failed {
-                self.sys.journal(&[Entry::Paid { what: owed_name(low) }])?;
+                self.sys.journal(&[Entry::Paid { what: owed_name(low, &self.plan.mask) }])?;
             }
         }
         Ok(attempt)
@@ -417,7 +442,7 @@ impl<'a> Runner<'a> {
         if !differs(&now, &change.to) {
             self.known.insert(key.clone(), now.clone());
             if differs(&before, &change.to) {
-                self.sys.journal(&[Entry::After { key: key.clone(), attrs: now }])?;
+                self.sys.journal(&[self.reached(low, change, now)])?;
                 return Ok(true);
             }
             return Ok(false);
@@ -454,7 +479,7 @@ impl<'a> Runner<'a> {
         };
         self.known.insert(key.clone(), after.clone());
         if reached.is_ok() || !same(&after, &now) {
-            self.sys.journal(&[Entry::After { key: key.clone(), attrs: after }])?;
+            self.sys.journal(&[self.reached(low, change, after)])?;
         }
         reached.map(|_| true)
     }
@@ -507,11 +532,13 @@ impl<'a> Runner<'a> {
 
     fn run(&mut self, low: &Low, run: &Run, attempt: &mut Attempt) -> Result<()> {
         if run.pretended.is_none() {
+            let mask = &self.plan.mask;
             self.sys.journal(&[Entry::Ran {
-                shown: self.plan.mask.text(&run.shown),
-                command: run.command.clone(),
+                shown: mask.text(&run.shown),
+                // What nobody runs again need not be kept.
+                command: keep::command(self.sys, &run.command, mask, run.again)?,
                 again: run.again,
-                undo: run.undo.clone(),
+                undo: run.undo.as_ref().map(|undo| keep::command(self.sys, undo, mask, true)).transpose()?,
                 one_way: run.one_way.clone(),
             }])?;
             self.sys.mutating(&format!("run for {}", low.id))?;
@@ -562,7 +589,7 @@ impl<'a> Runner<'a> {
         let owed: BTreeSet<String> = self.sys.owed()?.into_iter().map(|o| o.what).collect();
         let mut paid = Vec::new();
         for (index, low) in self.plan.lows.iter().enumerate().filter(|_| !owed.is_empty()) {
-            let what = owed_name(low);
+            let what = owed_name(low, &self.plan.mask);
             if owed.contains(&what) && (self.over.contains(&index) || !self.must_react(low, &what)) {
                 paid.push(Entry::Paid { what });
             }
@@ -582,6 +609,14 @@ impl<'a> Runner<'a> {
 /// Whether a state's `check_cmd` is asked about the new file, before it is in place.
 fn checks_new_file(low: &Low) -> bool {
     ["file.managed", "file.serialize"].contains(&low.function().as_str())
+}
+
+/// The files in which a secret is as it is wanted: it may be another one day, and then this one is nobody's any more.
+fn secrets_in_place(plan: &Plan) -> BTreeSet<Key> {
+    let secret = plan.lows.iter().flat_map(|low| low.contents.iter().filter(|content| content.secret).map(move |content| (low, content)));
+    let paths = secret.flat_map(|(low, content)| [low.name.clone(), format!("{}/{}", low.name.trim_end_matches('/'), content.name)]);
+    let there = |key: &Key| plan.reads.keys.get(key).is_some_and(|attrs| attrs.contains_key("content"));
+    paths.map(|path| Key::new(Kind::File, path)).filter(there).collect()
 }
 
 /// Whether requisites let a state run.

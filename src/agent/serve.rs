@@ -13,6 +13,7 @@ use super::wire::{FromController, Wire, queue};
 use super::{grains, history, revert, run};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::HostPlan;
+use crate::secret::Mask;
 use crate::system::{Command, HostExec, System};
 
 /// Serves standard input and output, or a test's pipes, for the host below `root`.
@@ -72,6 +73,15 @@ impl Kept {
             Kept::Rollback(rollback) => &rollback.plan,
         }
     }
+
+    /// For what is told while it is carried out.
+    fn mask(&self) -> Mask {
+        match self {
+            Kept::Plan(plan) => plan.mask.clone(),
+            // What a rollback tells stands in the journals as it may be told.
+            Kept::Rollback(_) => Mask::default(),
+        }
+    }
 }
 
 impl Session {
@@ -111,7 +121,7 @@ impl Session {
         if checked.is_err() {
             self.lock = None;
         }
-        checked.map(|()| Body::Checked)
+        checked.map(|()| Body::Checked).map_err(|fault| kept.mask().diagnostic(*fault).into())
     }
 
     fn apply(&mut self, stream: u32, request: &ApplyRequest) -> Result<Applied> {
@@ -125,6 +135,7 @@ impl Session {
         }
         let wire = self.wire.clone();
         let mut tell = |body: Body| wire.say(stream, body);
+        let mask = kept.mask();
         let applied = match kept {
             Kept::Plan(plan) => run::apply(&self.sys, &plan, &request.run, &mut tell),
             Kept::Rollback(rollback) => revert::apply(&self.sys, rollback, &request.run, &mut tell),
@@ -132,7 +143,7 @@ impl Session {
         if applied.is_err() {
             self.sys.abandon();
         }
-        applied
+        applied.map_err(|fault| mask.diagnostic(*fault).into())
     }
 
     fn exec(&mut self, stream: u32, argv: Vec<String>, shell: bool, timeout_ms: Option<u64>) -> Result<Body> {

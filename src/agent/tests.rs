@@ -120,7 +120,7 @@ impl Bench {
     }
 
     pub fn try_plan(&self, text: &str) -> Result<Plan> {
-        plan(&self.sys, PlanRequest { lows: lows(text), secrets: Vec::new(), commands: true })
+        plan(&self.sys, PlanRequest { lows: lows(text), commands: true, ..PlanRequest::default() })
     }
 }
 
@@ -560,7 +560,7 @@ fn secrets_appear_nowhere_and_cancel_stops_at_the_next_state() {
     bench.file("/etc/f", "password=hunter2\n");
     bench.answer("say", 3, "the hunter2 is\n");
     let text = "f file.managed {\"name\": \"/etc/f\", \"contents\": \"nothing\"}\nc cmd.run {\"name\": \"login hunter2\"}\ns cmd.run {\"name\": \"say\"}\nl test.succeed_with_changes";
-    let request = PlanRequest { lows: lows(text), secrets: vec!["hunter2".into()], commands: true };
+    let request = PlanRequest { lows: lows(text), secrets: vec!["hunter2".into()], commands: true, ..PlanRequest::default() };
     let plan = plan(&bench.sys, request).unwrap();
     let wire = serde_json::to_string(&plan.host).unwrap();
     assert!(!wire.contains("hunter2") && wire.contains("login ********"), "{wire}");

@@ -24,7 +24,7 @@ use crate::engine::tree::TreeCompiler;
 use crate::fleet::target::{Form, Target};
 use crate::fleet::{Host, Roster, Secret};
 use crate::lang::{What, jinja};
-use crate::plan::Hash;
+use crate::plan::{Hash, hex};
 use crate::remote::{Passwords, Remote};
 use crate::store::Store;
 use crate::store::disk::DiskStore;
@@ -63,6 +63,7 @@ impl Context {
         let passwords =
             Passwords { ssh: asked(connect.ask_pass, "ssh password: ")?, sudo: asked(connect.ask_sudo_pass, "sudo password: ")? };
         let stop = stop_on_signals();
+        let store = store_of(repository)?;
         let seconds = |value: Option<u64>, default: u64| Duration::from_secs(value.unwrap_or(default));
         let work = Work {
             connect: Arc::new(Remote::new(passwords, settings.connect_timeout.map(Duration::from_secs))),
@@ -71,8 +72,8 @@ impl Context {
             parallel: usize::try_from(settings.parallel.unwrap_or(PARALLEL)).unwrap_or(usize::MAX),
             run_timeout: seconds(settings.run_timeout, RUN_TIMEOUT),
             commands: settings.plan_commands.unwrap_or(true),
+            key: key(store.as_ref()).into(),
         };
-        let store = store_of(repository)?;
         Ok(Context { printer, snapshot, source, settings, store, work, roster, unasked: Mutex::default() })
     }
 
@@ -292,6 +293,8 @@ fn settings(snapshot: &Snapshot) -> Result<Settings> {
     own.connect_timeout = number("BASALT_CONNECT_TIMEOUT")?.or(own.connect_timeout);
     own.run_timeout = number("BASALT_RUN_TIMEOUT")?.or(own.run_timeout);
     own.parallel = number("BASALT_PARALLEL")?.or(own.parallel);
+    own.age_identity =
+        std::env::var("BASALT_AGE_IDENTITY").ok().filter(|file| !file.is_empty()).map(|file| vec![file]).or(own.age_identity);
     let users = Settings::read(&folder("XDG_CONFIG_HOME", ".config").join("config.yaml"))?;
     Ok(own.or(users).or(Settings::read(Path::new("/etc/basalt/config.yaml"))?))
 }
@@ -399,6 +402,22 @@ pub fn now_ms() -> u64 {
 /// Seconds since the epoch.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// A secret of this user and machine, made when it is first asked for: what is keyed with it can only be compared here.
+fn key(store: &dyn Store) -> String {
+    if let Ok(Some(entry)) = store.get("key") {
+        return String::from_utf8_lossy(&entry.value).into_owned();
+    }
+    let mut bytes = [0; 32];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut random| std::io::Read::read_exact(&mut random, &mut bytes));
+    // Without random numbers, or where it cannot be kept, it is another one each time: plans with secrets then cannot be saved.
+    let key = format!("{}{:x}", hex(&bytes), if read.is_ok() { 0 } else { random() });
+    // Somebody may have been faster.
+    match store.put_if("key", 0, key.as_bytes()) {
+        Ok(false) => store.get("key").ok().flatten().map_or(key, |entry| String::from_utf8_lossy(&entry.value).into_owned()),
+        _ => key,
+    }
 }
 
 fn random() -> u64 {

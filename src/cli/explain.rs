@@ -13,6 +13,7 @@ use crate::engine::apply::close_all;
 use crate::engine::compile::{Answers, Compile, Compiler, Wanted};
 use crate::engine::plan::plan;
 use crate::plan::{HostPlan, Low};
+use crate::secret::Mask;
 use crate::value::Map;
 
 #[derive(Args)]
@@ -36,13 +37,13 @@ pub struct ExplainArgs {
 /// Compiles as another does, and keeps what came out.
 struct Keeping {
     compiler: Compiler,
-    lows: Mutex<HashMap<String, Vec<Low>>>,
+    lows: Mutex<HashMap<String, (Vec<Low>, Mask)>>,
 }
 
 impl Compile for Keeping {
     fn compile(&self, id: &str, grains: &Map, answers: &Answers) -> Result<Wanted, Vec<Diagnostic>> {
         let wanted = self.compiler.compile(id, grains, answers)?;
-        self.lows.lock().unwrap_or_else(|e| e.into_inner()).insert(id.to_owned(), wanted.lows.clone());
+        self.lows.lock().unwrap_or_else(|e| e.into_inner()).insert(id.to_owned(), (wanted.lows.clone(), Mask::new(&wanted.secrets)));
         Ok(wanted)
     }
 }
@@ -59,12 +60,12 @@ pub async fn run(args: ExplainArgs, color: Color) -> Ended {
     let mut found = false;
     let mut known = Vec::new();
     for host in &planned {
-        let lows = all.get(&host.session.host.id).map(Vec::as_slice).unwrap_or_default();
+        let Some((lows, mask)) = all.get(&host.session.host.id) else { continue };
         for (index, low) in lows.iter().enumerate().filter(|(_, l)| l.id == args.id || l.name == args.id) {
             found = true;
-            printer.say(&text(&printer, &host.session.host.id, index, low, lows, &host.plan));
+            printer.say(&mask.text(&text(&printer, &host.session.host.id, index, low, lows, &host.plan)));
         }
-        known.extend(lows.iter().map(|l| l.id.as_str()));
+        known.extend(lows.iter().map(|l| l.id.as_str()).filter(|id| !mask.holds_secret(id)));
     }
     // The plans themselves were not asked for; hosts that failed are told.
     printer.faults();

@@ -17,12 +17,15 @@ use super::{ConnectArgs, Ended, FormArgs, RepositoryArgs, ScopeArgs, TargetArgs,
 use crate::agent::grains::collect;
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::compile::Answers;
+use crate::engine::decrypt::Programs;
 use crate::engine::download::Downloads;
 use crate::engine::plan::{Attempt, answered, compiling, grains_of, on_all};
 use crate::engine::session::Session;
+use crate::engine::settings::Settings;
 use crate::engine::tree::{HostMatcher, TreeCompiler};
 use crate::lang::root::{Directory, Mount, Roots, Tree};
 use crate::lang::{Compiler, HostInput, Options, Seen, What};
+use crate::secret::Mask;
 use crate::system::{HostExec, System};
 use crate::value::{Map, Value};
 
@@ -39,6 +42,9 @@ pub struct SeeArgs {
     /// Add this pillar: JSON, or a file of JSON or YAML
     #[arg(long, value_name = "JSON|FILE")]
     pillar: Option<String>,
+    /// Show secrets too
+    #[arg(long)]
+    reveal: bool,
     /// Grains from a file of JSON or YAML; no host is asked
     #[arg(long, value_name = "FILE", conflicts_with_all = ["FormArgs", "ConnectArgs"], help_heading = "Without a host")]
     grains: Option<PathBuf>,
@@ -125,14 +131,14 @@ async fn of_hosts(args: SeeArgs, thing: Thing, color: Color) -> Ended {
     let tree = Arc::new(context.tree(&ScopeArgs { sls: words.collect(), pillar: args.pillar })?);
     let hosts = context.hosts(&target).await?;
     let mut summary = context.summary();
-    let (work, compiling) = (context.work.clone(), compiling());
+    let (work, compiling, reveal) = (context.work.clone(), compiling(), args.reveal);
     let seen = on_all(&context.work, hosts, &mut summary, move |host| {
         let (work, tree, compiling) = (work.clone(), tree.clone(), compiling.clone());
         async move {
             let id = host.id.clone();
             let mut session = Session::open(work.connect.as_ref(), host, work.stop.clone(), Instant::now() + work.run_timeout).await?;
             let (grains, name) = (grains_of(&session), id.clone());
-            let value = answered(&mut session, &compiling, move |answers| view(&tree, thing, &name, &grains, answers)).await?;
+            let value = answered(&mut session, &compiling, move |answers| view(&tree, thing, &name, &grains, answers, reveal)).await?;
             session.close().await;
             Ok((id, value))
         }
@@ -166,34 +172,35 @@ fn look(args: &SeeArgs, thing: Thing) -> std::result::Result<Value, Vec<Diagnost
     } else {
         let (states, pillars) = (roots(&args.file_root).map_err(one)?, roots(&args.pillar_root).map_err(one)?);
         TreeCompiler {
-            compiler: Compiler::new(states, pillars, Options::default()),
+            compiler: Compiler::new(states, pillars, Options::default()).decrypting(Arc::new(Programs::new(&Settings::default()))),
             what,
             pillar,
             nodegroups: Map::new(),
             downloads: Downloads::at(super::context::cache_folder()),
         }
     };
-    view(&tree, thing, &id, &grains, &Answers::new()).0
+    view(&tree, thing, &id, &grains, &Answers::new(), args.reveal).0
 }
 
-/// What there is to see of one host.
-fn view(tree: &TreeCompiler, thing: Thing, id: &str, grains: &Map, answers: &Answers) -> Attempt<Value> {
+/// What there is to see of one host; `reveal`: secrets too.
+fn view(tree: &TreeCompiler, thing: Thing, id: &str, grains: &Map, answers: &Answers, reveal: bool) -> Attempt<Value> {
     let matcher = HostMatcher { id, grains, nodegroups: &tree.nodegroups };
     let host = HostInput { id, grains, pillar_override: tree.pillar.as_ref(), answers, matcher: &matcher };
     match thing {
         Thing::Grains => (Ok(Value::Map(grains.clone())), Vec::new()),
-        Thing::Pillar => attempt(tree.compiler.pillar_data(&host), Value::Map),
-        Thing::Top => attempt(tree.compiler.top(&host), by_environment),
-        Thing::High => attempt(tree.compiler.high_data(&host, &tree.what), Value::Map),
-        Thing::Sls => attempt(tree.compiler.high_data(&host, &tree.what), |high| sls_of(&high)),
-        Thing::Low => attempt(tree.compiler.chunks(&host, &tree.what), |chunks| {
+        Thing::Pillar => attempt(tree.compiler.pillar_data(&host), reveal, Value::Map),
+        Thing::Top => attempt(tree.compiler.top(&host), reveal, by_environment),
+        Thing::High => attempt(tree.compiler.high_data(&host, &tree.what), reveal, Value::Map),
+        Thing::Sls => attempt(tree.compiler.high_data(&host, &tree.what), reveal, |high| sls_of(&high)),
+        Thing::Low => attempt(tree.compiler.chunks(&host, &tree.what), reveal, |chunks| {
             Value::List(chunks.into_iter().map(|chunk| Value::Map(chunk.map)).collect())
         }),
     }
 }
 
-fn attempt<T>(seen: Seen<T>, value: impl FnOnce(T) -> Value) -> Attempt<Value> {
-    (seen.found.map(value), seen.missing)
+fn attempt<T>(seen: Seen<T>, reveal: bool, value: impl FnOnce(T) -> Value) -> Attempt<Value> {
+    let mask = if reveal { Mask::default() } else { Mask::new(&seen.secrets) };
+    (seen.found.map(value).map(|value| if mask.is_empty() { value } else { mask.value(&value) }), seen.missing)
 }
 
 fn grains(args: &SeeArgs) -> Result<Map> {

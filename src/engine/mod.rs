@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod compile;
+pub mod decrypt;
 pub mod download;
 pub mod event;
 pub mod history;

@@ -15,6 +15,7 @@ use crate::agent::protocol::{Call, PlanRequest};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::fleet::Host;
 use crate::plan::{HostPlan, Low};
+use crate::secret::Mask;
 use crate::value::Map;
 
 /// Templates that ask, are answered, and ask something new: after this many rounds they are asking without end.
@@ -32,6 +33,8 @@ pub struct Work {
     pub run_timeout: Duration,
     /// Whether conditions may run commands while a plan is made.
     pub commands: bool,
+    /// Known to this user on this machine alone: goes into fingerprints of plans with secrets.
+    pub key: Arc<str>,
 }
 
 /// A host that has been compared; its agent keeps the plan and waits.
@@ -52,8 +55,8 @@ pub struct Name {
 }
 
 impl Name {
-    pub fn of(low: &Low) -> Name {
-        Name { id: low.id.clone(), state: low.function(), name: low.name.clone(), sls: low.sls.clone() }
+    pub fn of(low: &Low, mask: &Mask) -> Name {
+        Name { id: mask.text(&low.id), state: low.function(), name: mask.text(&low.name), sls: low.sls.clone() }
     }
 }
 
@@ -124,8 +127,10 @@ async fn plan_host(work: Work, host: Host, compiler: Compiler, compiling: Arc<Se
     };
     let wanted = answered(&mut session, &compiling, attempt).await?;
     busy("comparing");
-    let names = wanted.lows.iter().map(Name::of).collect();
-    let request = PlanRequest { lows: wanted.lows, secrets: wanted.secrets, commands: work.commands };
+    let mask = Mask::new(&wanted.secrets);
+    let names = wanted.lows.iter().map(|low| Name::of(low, &mask)).collect();
+    let key = if wanted.secrets.is_empty() { String::new() } else { work.key.to_string() };
+    let request = PlanRequest { lows: wanted.lows, secrets: wanted.secrets, key, commands: work.commands };
     let plan = session.plan(request, &wanted.blobs).await?;
     work.sink.event(Event::HostPlanned { host: &id, plan: &plan });
     Ok(Planned { session, plan, blobs: wanted.blobs, names })

@@ -50,11 +50,15 @@ pub struct SavedHost {
 impl SavedPlan {
     pub fn write(&self, path: &Path) -> Result<()> {
         use std::io::Write;
-        use std::os::unix::fs::OpenOptionsExt;
+        use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
         let failed = |e: std::io::Error| Diagnostic::io(format_args!("write the plan {}", path.display()), &e);
         let text = serde_json::to_string(self).map_err(|e| failed(e.into()))?;
         let digest = Hash::of(text.as_bytes());
         let mut file = std::fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path).map_err(failed)?;
+        // One that was there keeps its mode; what is no file (/dev/stdout) is nobody's to change.
+        if file.metadata().map_err(failed)?.is_file() {
+            file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        }
         file.write_all(format!("{text}\n{digest}\n").as_bytes()).map_err(failed)?;
         Ok(())
     }
@@ -155,7 +159,10 @@ mod tests {
     fn a_plan_reads_back_and_every_truncation_is_known() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("plan");
+        // Whoever could read what was there cannot read this.
+        std::fs::write(&path, "").unwrap();
         plan().write(&path).unwrap();
+        assert_eq!(std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap()) & 0o777, 0o600);
         assert_eq!(SavedPlan::read(&path, 200).unwrap(), plan());
         let whole = std::fs::read(&path).unwrap();
         for cut in 0..whole.len() {

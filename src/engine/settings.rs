@@ -29,15 +29,35 @@ pub struct Settings {
     pub run_timeout: Option<u64>,
     /// Hosts worked on at the same time.
     pub parallel: Option<u64>,
+    /// gpg's home folder, where it is not the user's own.
+    pub gpg_keydir: Option<String>,
+    /// Files with the identities that age decrypts with.
+    pub age_identity: Option<Vec<String>>,
+    /// Until a message is decrypted.
+    pub decrypt_timeout: Option<u64>,
+    /// Keys of the pillar whose values are secret in any case.
+    pub secret_pillar: Option<Vec<String>>,
 }
 
 pub type Roots = BTreeMap<String, Vec<String>>;
 
-const KEYS: [&str; 8] =
-    ["file_roots", "pillar_roots", "roster", "nodegroups", "plan_commands", "connect_timeout", "run_timeout", "parallel"];
+const KEYS: [&str; 12] = [
+    "file_roots",
+    "pillar_roots",
+    "roster",
+    "nodegroups",
+    "plan_commands",
+    "connect_timeout",
+    "run_timeout",
+    "parallel",
+    "gpg_keydir",
+    "age_identity",
+    "decrypt_timeout",
+    "secret_pillar",
+];
 
 /// Options of a Salt master that the compiler understands; they stand at the top level as in Salt's own file.
-pub const SALT_OPTIONS: [&str; 11] = [
+pub const SALT_OPTIONS: [&str; 16] = [
     "pillar_source_merging_strategy",
     "pillar_merge_lists",
     "pillar_includes_override_sls",
@@ -49,6 +69,11 @@ pub const SALT_OPTIONS: [&str; 11] = [
     "jinja_sls_env",
     "jinja_trim_blocks",
     "jinja_lstrip_blocks",
+    "renderer",
+    "decrypt_pillar",
+    "decrypt_pillar_delimiter",
+    "decrypt_pillar_default",
+    "decrypt_pillar_renderers",
 ];
 
 impl Settings {
@@ -79,6 +104,10 @@ impl Settings {
                 "connect_timeout" => settings.connect_timeout = Some(number(file, value)?),
                 "run_timeout" => settings.run_timeout = Some(number(file, value)?),
                 "parallel" => settings.parallel = Some(number(file, value)?),
+                "gpg_keydir" => settings.gpg_keydir = Some(text_of(file, value)?),
+                "age_identity" => settings.age_identity = Some(texts_of(file, value)?),
+                "decrypt_timeout" => settings.decrypt_timeout = Some(number(file, value)?),
+                "secret_pillar" => settings.secret_pillar = Some(texts_of(file, value)?),
                 option if SALT_OPTIONS.contains(&option) => {
                     if matches!(option, "jinja_env" | "jinja_sls_env") {
                         environment(file, value)?;
@@ -121,21 +150,19 @@ impl Settings {
             connect_timeout: self.connect_timeout.or(other.connect_timeout),
             run_timeout: self.run_timeout.or(other.run_timeout),
             parallel: self.parallel.or(other.parallel),
+            gpg_keydir: self.gpg_keydir.or(other.gpg_keydir),
+            age_identity: self.age_identity.or(other.age_identity),
+            decrypt_timeout: self.decrypt_timeout.or(other.decrypt_timeout),
+            secret_pillar: self.secret_pillar.or(other.secret_pillar),
         }
     }
 }
 
 /// `{base: [states]}` as Salt writes it, or just `[states]` or `states` for the base environment.
 fn roots(file: &str, node: &Node) -> Result<Roots> {
-    let folders = |node: &Node| -> Result<Vec<String>> {
-        match &node.data {
-            Data::List(items) => items.iter().map(|item| text_of(file, item)).collect(),
-            _ => Ok(vec![text_of(file, node)?]),
-        }
-    };
     match &node.data {
-        Data::Map(entries) => entries.iter().map(|(env, (_, value))| Ok((env.to_text(), folders(value)?))).collect(),
-        _ => Ok(BTreeMap::from([("base".to_owned(), folders(node)?)])),
+        Data::Map(entries) => entries.iter().map(|(env, (_, value))| Ok((env.to_text(), texts_of(file, value)?))).collect(),
+        _ => Ok(BTreeMap::from([("base".to_owned(), texts_of(file, node)?)])),
     }
 }
 
@@ -161,7 +188,15 @@ fn environment(file: &str, node: &Node) -> Result<()> {
 fn text_of(file: &str, node: &Node) -> Result<String> {
     match node.to_value() {
         Value::Str(s) if !s.is_empty() => Ok(s),
-        other => Err(wrong(file, node, &format!("a path is expected here, not {}", other.kind()))),
+        other => Err(wrong(file, node, &format!("a text is expected here, not {}", other.kind()))),
+    }
+}
+
+/// One text, or a list of them.
+fn texts_of(file: &str, node: &Node) -> Result<Vec<String>> {
+    match &node.data {
+        Data::List(items) => items.iter().map(|item| text_of(file, item)).collect(),
+        _ => Ok(vec![text_of(file, node)?]),
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::compile::{Answers, Compile, Wanted};
+use super::decrypt::Programs;
 use super::download::{Digested, Downloads};
 use super::repository::{Snapshot, inside};
 use super::settings::{Roots as RootNames, Settings};
@@ -13,7 +14,8 @@ use crate::lang::root::{Folder, Listing, Mount, Roots, Tree};
 use crate::lang::source::Remote;
 use crate::lang::{Compiled, Compiler, HostInput, Matcher, Options, What};
 use crate::plan::{Content, Hash};
-use crate::value::Map;
+use crate::secret::Mask;
+use crate::value::{Map, Value};
 
 impl Listing for Snapshot {
     fn paths(&self) -> Vec<String> {
@@ -49,10 +51,15 @@ impl TreeCompiler {
             None => Roots::base(Vec::new()),
         };
         let nodegroups = settings.nodegroups.clone().unwrap_or_default();
-        let mut options = Options { master: settings.options.clone(), ..Options::default() };
+        let secret_pillar = settings.secret_pillar.clone().unwrap_or_default();
+        let mut options = Options { master: settings.options.clone(), secret_pillar, ..Options::default() };
+        if let Some(renderer) = settings.options.get("renderer").and_then(Value::as_str) {
+            options.renderer = renderer.to_owned();
+        }
         options.master.insert("nodegroups", nodegroups.clone());
         let downloads = Downloads::at(cache);
-        Ok(TreeCompiler { compiler: Compiler::new(states, pillars, options), what, pillar, nodegroups, downloads })
+        let compiler = Compiler::new(states, pillars, options).decrypting(Arc::new(Programs::new(settings)));
+        Ok(TreeCompiler { compiler, what, pillar, nodegroups, downloads })
     }
 }
 
@@ -127,7 +134,7 @@ impl Compile for TreeCompiler {
         if !faults.is_empty() {
             return Err(faults);
         }
-        Ok(Wanted { lows: compiled.lows, blobs: compiled.blobs, secrets: Vec::new(), missing: compiled.missing })
+        Ok(Wanted { lows: compiled.lows, blobs: compiled.blobs, secrets: compiled.secrets, missing: compiled.missing })
     }
 }
 
@@ -150,12 +157,15 @@ impl TreeCompiler {
         };
         let digest = self.digest(remote).map_err(placed)?;
         let mut bytes = self.downloads.get(&remote.url, digest.as_ref()).map_err(placed)?;
+        let mut secret = false;
         if remote.template {
-            bytes = self.compiler.render_fetched(host, low, remote, bytes.to_vec())?.into();
+            let (rendered, secrets) = self.compiler.render_fetched(host, low, remote, bytes.to_vec())?;
+            secret = Mask::new(&secrets).holds_secret(&String::from_utf8_lossy(&rendered));
+            compiled.secrets.extend(secrets);
+            bytes = rendered.into();
         }
         let hash = Hash::of(&bytes);
-        let content =
-            Content { name: remote.name.clone(), hash: hash.clone(), size: bytes.len() as u64, mode: None, link: None, secret: false };
+        let content = Content { name: remote.name.clone(), hash: hash.clone(), size: bytes.len() as u64, mode: None, link: None, secret };
         if let Some(low) = compiled.lows.get_mut(remote.low) {
             low.contents.push(content);
         }

@@ -10,6 +10,7 @@
 //! pure: what only a host can answer is collected (`missing`) and given back in `HostInput::answers` for a second round.
 
 mod ask;
+pub mod decrypt;
 pub mod function;
 pub mod glob;
 mod graph;
@@ -23,6 +24,7 @@ mod pillar;
 mod renderer;
 pub mod requisite;
 pub mod root;
+pub mod secret;
 mod serialize;
 pub mod source;
 mod top;
@@ -35,9 +37,12 @@ use indexmap::IndexMap;
 use crate::agent::protocol::{Answer, Call};
 use crate::diagnostic::{Diagnostic, Result};
 use crate::plan;
+use crate::secret::Mask;
 use crate::value::{Map, Value};
+use decrypt::{Decrypt, Unlock};
 use low::Chunk;
 use root::Roots;
+use secret::Secrets;
 
 /// Says whether a target expression means the host. `form` is Salt's word: `compound`, `glob`, `grain`, `pillar`, `nodegroup` …
 pub trait Matcher: Send + Sync {
@@ -62,6 +67,8 @@ pub type Results<T> = std::result::Result<T, Vec<Diagnostic>>;
 pub struct Seen<T> {
     pub found: Results<T>,
     pub missing: Vec<Call>,
+    /// Texts in it that must not be shown.
+    pub secrets: Vec<String>,
 }
 
 /// The SLS of each environment.
@@ -87,6 +94,8 @@ pub struct Compiled {
     pub blobs: source::Blobs,
     /// Sources on the web: fetch them and add a `Content` of the name to the low.
     pub remote: Vec<source::Remote>,
+    /// Texts that must not be shown anywhere.
+    pub secrets: Vec<String>,
     /// Ask the host these and compile again with the answers; until then the rest is empty.
     pub missing: Vec<Call>,
 }
@@ -100,11 +109,13 @@ pub struct Options {
     pub renderer: String,
     /// What templates see as `opts`, and the settings of pillar and top files.
     pub master: Map,
+    /// Keys of the pillar (globs, `db:*`) whose values are secret, though nobody encrypted them.
+    pub secret_pillar: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { saltenv: "base".into(), renderer: "jinja|yaml".into(), master: Map::new() }
+        Options { saltenv: "base".into(), renderer: "jinja|yaml".into(), master: Map::new(), secret_pillar: Vec::new() }
     }
 }
 
@@ -165,6 +176,7 @@ pub struct Compiler {
     pillar_templates: jinja::Renderer,
     options: Options,
     files: renderer::Files,
+    decrypt: Arc<dyn Decrypt>,
 }
 
 /// One compile: the host and what was asked of it so far.
@@ -173,6 +185,7 @@ struct Session<'a> {
     pillar: Arc<Map>,
     /// What every template of the host sees.
     context: jinja::Context,
+    secrets: Arc<Secrets>,
 }
 
 /// The files of one side, as templates load them.
@@ -201,7 +214,13 @@ impl Compiler {
             pillar_roots,
             options,
             files: renderer::Files::default(),
+            decrypt: Arc::new(decrypt::NoKeys),
         }
+    }
+
+    /// The same, with somebody who has keys.
+    pub fn decrypting(self, decrypt: Arc<dyn Decrypt>) -> Compiler {
+        Compiler { decrypt, ..self }
     }
 
     fn roots_of(&self, side: Side) -> &Arc<Roots> {
@@ -213,11 +232,20 @@ impl Compiler {
 
     /// Everything the engine needs for one host.
     pub fn compile(&self, host: &HostInput, what: &What) -> Results<Compiled> {
-        let ask = Arc::new(ask::Ask::new(host.answers));
-        let result =
-            self.start(host, &ask).and_then(|session| Ok(Compiled { pillar: (*session.pillar).clone(), ..self.wanted(&session, what)? }));
+        let (ask, secrets) = (Arc::new(ask::Ask::new(host.answers)), Arc::new(Secrets::default()));
+        let result = self
+            .start(host, &ask, &secrets)
+            .and_then(|session| Ok(Compiled { pillar: (*session.pillar).clone(), ..self.wanted(&session, what)? }));
         let missing = ask.missing();
-        if missing.is_empty() { self.placed(result) } else { Ok(Compiled { missing, ..Compiled::default() }) }
+        if !missing.is_empty() {
+            return Ok(Compiled { missing, ..Compiled::default() });
+        }
+        let mut compiled = self.placed(result, &secrets)?;
+        if !secrets.is_empty() {
+            source::mark_secret(&mut compiled.lows, &compiled.blobs, &secrets);
+            compiled.secrets = secrets.list();
+        }
+        Ok(compiled)
     }
 
     fn wanted(&self, session: &Session, what: &What) -> Results<Compiled> {
@@ -262,25 +290,25 @@ impl Compiler {
     }
 
     fn seen<T>(&self, host: &HostInput, look: impl FnOnce(&Session) -> Results<T>) -> Seen<T> {
-        let ask = Arc::new(ask::Ask::new(host.answers));
-        let found = self.start(host, &ask).and_then(|session| look(&session));
-        Seen { found: self.placed(found), missing: ask.missing() }
+        let (ask, secrets) = (Arc::new(ask::Ask::new(host.answers)), Arc::new(Secrets::default()));
+        let found = self.start(host, &ask, &secrets).and_then(|session| look(&session));
+        Seen { found: self.placed(found, &secrets), missing: ask.missing(), secrets: secrets.list() }
     }
 
-    fn session<'a>(&self, host: &'a HostInput<'a>) -> Results<Session<'a>> {
-        self.placed(self.start(host, &Arc::new(ask::Ask::new(host.answers))))
-    }
-
-    /// Errors with the lines they are about.
-    fn placed<T>(&self, result: Results<T>) -> Results<T> {
-        result.map_err(|errors| errors.into_iter().map(|error| self.files.excerpt(error)).collect())
+    /// Errors with the lines they are about, and without secrets.
+    fn placed<T>(&self, result: Results<T>, secrets: &Secrets) -> Results<T> {
+        result.map_err(|errors| {
+            let mask = Mask::new(&secrets.list());
+            errors.into_iter().map(|error| mask.diagnostic(self.files.excerpt(error))).collect()
+        })
     }
 
     /// Compiles the pillar, with which everything else is rendered.
-    fn start<'a>(&self, host: &'a HostInput<'a>, ask: &Arc<ask::Ask>) -> Results<Session<'a>> {
+    fn start<'a>(&self, host: &'a HostInput<'a>, ask: &Arc<ask::Ask>, secrets: &Arc<Secrets>) -> Results<Session<'a>> {
         let grains = Arc::new(host.grains.clone());
-        let context = jinja::Context::new(grains, Arc::default(), Arc::new(self.options.opts(host)), ask.clone());
-        let mut session = Session { host, pillar: Arc::default(), context };
+        let mut context = jinja::Context::new(grains, Arc::default(), Arc::new(self.options.opts(host)), ask.clone());
+        context.secrets = secrets.clone();
+        let mut session = Session { host, pillar: Arc::default(), context, secrets: secrets.clone() };
         session.pillar = Arc::new(self.pillar(&session)?);
         session.context.pillar = session.pillar.clone();
         Ok(session)
@@ -319,7 +347,11 @@ impl Compiler {
             Side::States => &self.templates,
             Side::Pillar => &self.pillar_templates,
         };
-        self.files.render(file, &self.options.renderer, &|text| renderer.render(&file.shown, text, &context))
+        self.files.render(file, &self.options.renderer, &self.unlock(session), &|text| renderer.render(&file.shown, text, &context))
+    }
+
+    fn unlock<'a>(&'a self, session: &'a Session) -> Unlock<'a> {
+        Unlock { with: &*self.decrypt, secrets: &session.secrets }
     }
 
     /// A file of the states' roots that is no SLS, rendered as a template.

@@ -4,6 +4,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::decrypt::{Places, decrypt_pillar, note_places};
+use super::secret::Secrets;
 use super::{Compiler, Results, Session, Side, Where, glob};
 use crate::diagnostic::{Code, Diagnostic, Span, nearest};
 use crate::value::{Map, Value};
@@ -21,7 +23,14 @@ impl Compiler {
     /// The pillar of the session's host, with what was given for this run laid over it.
     pub(super) fn pillar(&self, session: &Session) -> Results<Map> {
         let mut errors = Vec::new();
-        let mut gather = Gather { compiler: self, session, merge: Merge::of(self, &mut errors), optional: HashSet::new(), errors };
+        let mut gather = Gather {
+            compiler: self,
+            session,
+            merge: Merge::of(self, &mut errors),
+            optional: HashSet::new(),
+            places: Places::new(),
+            errors,
+        };
         let over = session.host.pillar_override;
         let mut pillar = over.cloned().unwrap_or_default();
         let (mut matches, optional) = self.pillar_matches(session, &mut gather.errors);
@@ -51,7 +60,31 @@ impl Compiler {
         if let Some(over) = over {
             gather.merge.into(&mut pillar, over.clone());
         }
+        decrypt_pillar(&mut pillar, &self.options.master, &self.unlock(session), &gather.places, &mut gather.errors);
+        if !gather.errors.is_empty() {
+            return Err(gather.errors);
+        }
+        if !self.options.secret_pillar.is_empty() {
+            self.mark(&pillar, "", &session.secrets);
+        }
         Ok(pillar)
+    }
+}
+
+impl Compiler {
+    /// Notes what the settings call secret: by the key itself, or by the whole path to it.
+    fn mark(&self, map: &Map, path: &str, secrets: &Secrets) {
+        for (key, value) in map {
+            let key = key.to_text();
+            let path = if path.is_empty() { key.clone() } else { format!("{path}:{key}") };
+            match value {
+                _ if self.options.secret_pillar.iter().any(|pattern| glob::matches(pattern, &path) || glob::matches(pattern, &key)) => {
+                    secrets.add_value(value);
+                }
+                Value::Map(inner) => self.mark(inner, &path, secrets),
+                _ => {}
+            }
+        }
     }
 }
 
@@ -60,6 +93,8 @@ struct Gather<'a> {
     session: &'a Session<'a>,
     merge: Merge,
     optional: HashSet<(String, String)>,
+    /// Of encrypted texts that wait for `decrypt_pillar`.
+    places: Places,
     errors: Vec<Diagnostic>,
 }
 
@@ -119,6 +154,9 @@ impl Gather<'_> {
                 return None;
             }
         };
+        if self.compiler.options.truthy("decrypt_pillar") {
+            note_places(&rendered.node, &|place| rendered.origin.span(place), &mut self.places);
+        }
         let refuse = |place: Place, summary: String| {
             rendered.origin.excerpt(Diagnostic::new(Code::Compile, summary).at(rendered.origin.span(place)), place)
         };

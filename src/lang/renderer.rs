@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::decrypt::{Cipher, Piece, Unlock};
 use super::jinja::{self, Lines};
 use super::root::File;
 use crate::diagnostic::{Code, Diagnostic, Result, Span};
@@ -76,12 +77,9 @@ enum Step {
     Yaml,
     Json,
     Text,
-    /// Salt decrypts here; a file that holds nothing encrypted stays as it is.
-    Gpg,
+    /// Decrypts the values of data, or the messages in a text.
+    Decrypt(Cipher),
 }
-
-/// How an encrypted value begins.
-const ENCRYPTED: &str = "-----BEGIN PGP MESSAGE-----";
 
 /// The last text of a file, and what it is as data.
 type Parsed = (Arc<str>, Arc<Node>);
@@ -96,7 +94,13 @@ pub struct Files {
 
 impl Files {
     /// Renders a file through its pipe. `template` renders the text by Jinja.
-    pub fn render(&self, file: &Arc<File>, default_pipe: &str, template: &dyn Fn(&str) -> Result<jinja::Rendered>) -> Result<Rendered> {
+    pub fn render(
+        &self,
+        file: &Arc<File>,
+        default_pipe: &str,
+        unlock: &Unlock,
+        template: &dyn Fn(&str) -> Result<jinja::Rendered>,
+    ) -> Result<Rendered> {
         self.rendered.lock().unwrap_or_else(PoisonError::into_inner).entry(file.shown.clone()).or_insert_with(|| file.clone());
         let source = file.text()?;
         let steps = pipe(source, default_pipe, file)?;
@@ -105,14 +109,17 @@ impl Files {
         if source.trim().is_empty() {
             return Ok(Rendered { node: Arc::new(nothing()), origin });
         }
-        let decrypts = steps.contains(&Step::Gpg);
+        if let Some(node) = unlock.sops(source, &file.shown)? {
+            return Ok(Rendered { node: Arc::new(node), origin });
+        }
+        let mut data: Option<Arc<Node>> = None;
         for step in steps {
-            if decrypts && step != Step::Jinja && origin.text.contains(ENCRYPTED) {
-                return Err(Box::new(encrypted(&origin)));
-            }
-            match step {
-                Step::Gpg => {}
-                Step::Jinja => {
+            match (step, &data) {
+                (Step::Decrypt(cipher), Some(node)) => data = Some(Arc::new(decrypted(node, cipher, unlock, &origin)?)),
+                (Step::Decrypt(cipher), None) => decrypt_text(&mut origin, source, cipher, unlock)?,
+                // Data is not rendered any further.
+                (_, Some(_)) => {}
+                (Step::Jinja, None) => {
                     let rendered = template(&origin.text)?;
                     if *rendered.text != *origin.text {
                         let (source_lines, text_lines) = (starts(source), starts(&rendered.text));
@@ -120,20 +127,18 @@ impl Files {
                         origin.text = rendered.text.into();
                     }
                 }
-                Step::Yaml => {
-                    let node = self.yaml(&origin)?;
-                    return Ok(Rendered { node, origin });
-                }
-                Step::Json => {
-                    let node = Arc::new(json(&origin)?);
-                    return Ok(Rendered { node, origin });
-                }
-                Step::Text => {
+                (Step::Yaml, None) => data = Some(self.yaml(&origin)?),
+                (Step::Json, None) => data = Some(Arc::new(json(&origin)?)),
+                (Step::Text, None) => {
                     let mut node = nothing();
                     node.data = yaml::Data::Scalar(Value::str(without_first_line(&origin.text).trim_start_matches(' ')));
-                    return Ok(Rendered { node: Arc::new(node), origin });
+                    data = Some(Arc::new(node));
                 }
             }
+        }
+        if let Some(node) = data {
+            unlock.secrets.read(&origin.text, &node);
+            return Ok(Rendered { node, origin });
         }
         Err(Box::new(
             Diagnostic::new(Code::Template, format!("{} is rendered to text, and data is wanted", file.shown))
@@ -226,12 +231,14 @@ fn pipe(source: &str, default: &str, file: &File) -> Result<Vec<Step>> {
             "yaml" | "yaml_odict" => Step::Yaml,
             "json" => Step::Json,
             "text" => Step::Text,
-            "gpg" => Step::Gpg,
-            _ => return Err(Box::new(unknown(name, file))),
+            _ => match Cipher::renderer(name) {
+                Some(cipher) => Step::Decrypt(cipher),
+                None => return Err(Box::new(unknown(name, file))),
+            },
         });
     }
     let data = steps.iter().position(|step| matches!(step, Step::Yaml | Step::Json));
-    if data.is_some_and(|data| steps.iter().skip(data + 1).any(|step| *step != Step::Gpg)) {
+    if data.is_some_and(|data| steps.iter().skip(data + 1).any(|step| !matches!(step, Step::Decrypt(_)))) {
         let error = Diagnostic::new(Code::Template, format!("in {}, a renderer of texts stands behind one that makes data", file.shown));
         let error = error.at(Span::new(file.shown.clone(), 1, 3)).excerpt_of(source);
         return Err(Box::new(error.hint("renderers work from left to right: jinja|yaml")));
@@ -239,13 +246,34 @@ fn pipe(source: &str, default: &str, file: &File) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
-fn encrypted(origin: &Origin) -> Diagnostic {
-    let line = origin.text.lines().position(|line| line.contains(ENCRYPTED)).unwrap_or(0);
-    let place = Place { line: line as u32 + 1, column: 1 };
-    let error = Diagnostic::new(Code::Template, format!("{} holds a value that is encrypted with GPG", origin.file.shown));
-    origin
-        .excerpt(error.at(origin.span(place)), place)
-        .hint("basalt has no keys; give the value with --pillar, in a file that is not in the repository")
+/// Data with its values decrypted.
+fn decrypted(node: &Node, cipher: Cipher, unlock: &Unlock, origin: &Origin) -> Result<Node> {
+    unlock.node(cipher, node).map_err(|(place, error)| Box::new(origin.excerpt(error.at(origin.span(place)), place)))
+}
+
+/// A text with its messages decrypted, before it is data.
+fn decrypt_text(origin: &mut Origin, source: &str, cipher: Cipher, unlock: &Unlock) -> Result<()> {
+    let text = origin.text.clone();
+    let place = |offset: usize| Place { line: text.get(..offset).unwrap_or_default().matches('\n').count() as u32 + 1, column: 1 };
+    let pieces = unlock.pieces(cipher, &text).map_err(|(offset, error)| {
+        let place = place(offset);
+        Box::new(origin.excerpt(error.at(origin.span(place)), place))
+    })?;
+    let Some(pieces) = pieces else { return Ok(()) };
+    let (mut out, mut lines, mut line) = (String::new(), Lines::default(), 1);
+    for piece in &pieces {
+        // As if a template had printed what the message says.
+        let span = origin.span(Place { line, column: 1 });
+        lines.mark(&out, span, matches!(piece, Piece::Plain(_)));
+        out.push_str(piece.text());
+        line += match piece {
+            Piece::Plain(text) | Piece::Message(text, _) => text.matches('\n').count() as u32,
+        };
+    }
+    let (source_lines, text_lines) = (starts(source), starts(&out));
+    origin.made = Some(Arc::new(Made { lines, source: source.into(), source_lines, text_lines }));
+    origin.text = out.into();
+    Ok(())
 }
 
 fn unknown(name: &str, file: &File) -> Diagnostic {
@@ -255,6 +283,6 @@ fn unknown(name: &str, file: &File) -> Diagnostic {
     match name {
         "py" | "pydsl" | "pyobjects" | "mako" | "wempy" | "cheetah" | "genshi" | "stateconf" | "dson" | "hjson" | "yamlex" | "pass"
         | "nacl" => error.detail("It is one of Salt's, and runs Python or needs it.").hint("rewrite the file for jinja|yaml"),
-        _ => error.hint("basalt has jinja, yaml, json and text"),
+        _ => error.hint("basalt has jinja, yaml, json, text, gpg and age"),
     }
 }

@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::ask::Ask;
 use super::root::{File, clean};
+use super::secret::Secrets;
 use super::{Compiler, Results, Session, glob};
 use crate::diagnostic::{Code, Diagnostic, Result, nearest};
 use crate::plan::{Content, Hash, Low};
@@ -79,7 +81,9 @@ impl Sources<'_> {
                 }
             }
             ("file", "serialize") => {
-                let secret = self.dataset(low)?;
+                let pillar = self.dataset(low)?;
+                // However it is written in the file.
+                let secret = pillar || low.args.get("dataset").is_some_and(|data| self.session.secrets.holds_in(data));
                 let text = super::serialize::text(low, &*self.session.context.host)?;
                 let content = self.content("contents".into(), text.into_bytes().into(), None);
                 low.contents.push(Content { secret, ..content });
@@ -368,13 +372,34 @@ impl Sources<'_> {
 }
 
 impl Compiler {
-    /// Renders what was fetched for a `Remote` with a template.
-    pub fn render_fetched(&self, host: &super::HostInput, low: &Low, remote: &Remote, bytes: Vec<u8>) -> Results<Vec<u8>> {
-        let session = self.session(host)?;
+    /// Renders what was fetched for a `Remote` with a template. Gives the secrets of the host too, which the template may have added to.
+    pub fn render_fetched(&self, host: &super::HostInput, low: &Low, remote: &Remote, bytes: Vec<u8>) -> Results<(Vec<u8>, Vec<String>)> {
+        let secrets = Arc::new(Secrets::default());
+        let rendered = self.start(host, &Arc::new(Ask::new(host.answers)), &secrets);
+        let rendered = rendered.and_then(|session| self.fetched(&session, low, remote, bytes));
+        self.placed(rendered, &secrets).map(|bytes| (bytes, secrets.list()))
+    }
+
+    fn fetched(&self, session: &Session, low: &Low, remote: &Remote, bytes: Vec<u8>) -> Results<Vec<u8>> {
         let file = Arc::new(File { bytes: bytes.into(), mode: 0o644, link: None, shown: remote.url.as_str().into() });
         let names = names(low, &remote.url).map_err(|error| vec![*error])?;
-        let text = self.template(&session, &file, &self.options.saltenv, "", &names);
+        let text = self.template(session, &file, &self.options.saltenv, "", &names);
         text.map(String::into_bytes).map_err(|error| vec![*error])
+    }
+}
+
+/// From this size on the host compares no texts, so that it does not matter whether a file of the tree holds a secret by chance.
+const LARGE: u64 = 1 << 20;
+
+/// Marks contents in which there is a secret. What was rendered is always looked into, files of the tree where they are small.
+pub(super) fn mark_secret(lows: &mut [Low], blobs: &Blobs, secrets: &Secrets) {
+    for low in lows {
+        let rendered = low.args.contains_key("template");
+        for content in &mut low.contents {
+            let look = !content.secret && (rendered || content.name == "contents" || content.size < LARGE);
+            let bytes = blobs.get(&content.hash).filter(|_| look);
+            content.secret |= bytes.is_some_and(|bytes| secrets.holds(&String::from_utf8_lossy(bytes)));
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! `/var/lib/basalt/runs/RUN/journal` is append-only, one entry a line: number, checksum, JSON. A line that is cut or garbled at the
 //! end is what a power cut leaves, and is ignored; one in the middle is damage, and an error. `agent` reads journals and reverts.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -27,25 +28,38 @@ pub enum Entry {
         at: u64,
     },
     /// Before the first change of a key in this run; empty attributes: absent. `secret`: neither it nor what replaces it is ever shown.
+    /// `shown`: the key's name with what is secret in it masked, where that is another. `kept`: the attributes are in the run's keep, because
+    /// there is a secret in them.
     Before {
+        key: Key,
+        attrs: Attrs,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<Hash>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        secret: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shown: Option<String>,
+    },
+    /// What a change of a key reached; where it failed halfway, what was there then. A key without it was not touched by a run that ended.
+    /// `secret`: a secret is in it now. Attributes that hold one themselves are left out.
+    After {
         key: Key,
         attrs: Attrs,
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         secret: bool,
     },
-    /// What a change of a key reached; where it failed halfway, what was there then. A key without it was not touched by a run that ended.
-    After {
-        key: Key,
-        attrs: Attrs,
+    /// Things in which there is a secret, known from earlier runs or because they are as wanted.
+    Secret {
+        keys: BTreeSet<Key>,
     },
     /// A command is about to run. `again`: run it again at the end of a rollback; `undo` takes it back.
     Ran {
         shown: String,
-        command: Command,
+        command: Noted,
         #[serde(default)]
         again: bool,
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        undo: Option<Command>,
+        undo: Option<Noted>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         one_way: Option<String>,
     },
@@ -65,6 +79,18 @@ pub enum Entry {
     },
 }
 
+/// A command as a journal has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Noted {
+    /// It holds a secret: it stands in the run's keep, and here how it is shown.
+    Kept {
+        kept: Hash,
+        shown: String,
+    },
+    Plain(Command),
+}
+
 /// Something that must still happen, over the end of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Owed {
@@ -72,7 +98,6 @@ pub struct Owed {
     pub what: String,
     /// As the plan prints it.
     pub shown: String,
-    pub command: Command,
 }
 
 /// A journal as it was read.
@@ -101,6 +126,7 @@ pub(super) struct Run {
     /// Kept contents that are written but not yet synced.
     pub unsynced: Vec<File>,
     owed: Vec<Owed>,
+    secret_keys: BTreeSet<Key>,
 }
 
 impl Entry {
@@ -123,7 +149,7 @@ impl System {
         self.mutating(&format!("begin the run {id}"))?;
         self.make_state_dir()?;
         self.sweep_after_last()?;
-        let owed = self.owed()?;
+        let (owed, secret) = self.standing()?;
         let generation = self.generation()? + 1;
         let place = self.run_dir(id);
         let failed = |e: io::Error| Diagnostic::io(format!("begin the journal of run {id}"), &e);
@@ -134,10 +160,21 @@ impl System {
         }
         make(&place).and_then(|()| make(&place.join("keep"))).map_err(failed)?;
         let file = File::options().append(true).create_new(true).mode(0o600).open(place.join("journal")).map_err(failed)?;
-        *self.run.borrow_mut() =
-            Some(Run { id: id.to_owned(), file, length: 0, next: 1, broken: false, unsynced: Vec::new(), owed: Vec::new() });
+        *self.run.borrow_mut() = Some(Run {
+            id: id.to_owned(),
+            file,
+            length: 0,
+            next: 1,
+            broken: false,
+            unsynced: Vec::new(),
+            owed: Vec::new(),
+            secret_keys: BTreeSet::new(),
+        });
         let mut entries = vec![Entry::Run { header: header.clone(), generation, at: now() }];
         entries.extend(owed.into_iter().map(Entry::Owed));
+        if !secret.is_empty() {
+            entries.push(Entry::Secret { keys: secret });
+        }
         self.journal(&entries)?;
         sync_dir(&place).and_then(|()| sync_dir(&self.runs_dir())).map_err(failed)?;
         self.contents().look_in(place.join("keep"));
@@ -197,6 +234,7 @@ impl System {
         run.next += entries.len() as u64;
         for entry in entries {
             settle(&mut run.owed, entry);
+            note_secret(&mut run.secret_keys, entry);
         }
         Ok(())
     }
@@ -216,16 +254,23 @@ impl System {
 
     /// What must still happen, from this run or earlier ones.
     pub fn owed(&self) -> Result<Vec<Owed>> {
+        self.standing().map(|(owed, _)| owed)
+    }
+
+    /// What must still happen, and the things in which a run left a secret: what is in those is not shown, also when nobody knows that
+    /// secret any more.
+    pub fn standing(&self) -> Result<(Vec<Owed>, BTreeSet<Key>)> {
         if let Some(run) = &*self.run.borrow() {
-            return Ok(run.owed.clone());
+            return Ok((run.owed.clone(), run.secret_keys.clone()));
         }
-        let Some(newest) = self.runs()?.into_iter().next() else { return Ok(Vec::new()) };
-        let mut owed = Vec::new();
-        // Each run starts with what was owed then, so the newest knows all. What a damaged journal owed cannot be known.
-        if let Ok(journal) = self.read_journal(&newest.header.id) {
-            journal.entries.iter().for_each(|entry| settle(&mut owed, entry));
+        let (mut owed, mut secret_keys) = (Vec::new(), BTreeSet::new());
+        let Some(newest) = self.runs()?.into_iter().next() else { return Ok((owed, secret_keys)) };
+        // Each run starts with what stood then, so the newest knows all. What a damaged journal had to say cannot be known.
+        for entry in self.read_journal(&newest.header.id).unwrap_or_default().entries {
+            settle(&mut owed, &entry);
+            note_secret(&mut secret_keys, &entry);
         }
-        Ok(owed)
+        Ok((owed, secret_keys))
     }
 
     /// How many runs the host has seen.
@@ -318,6 +363,16 @@ fn settle(owed: &mut Vec<Owed>, entry: &Entry) {
             owed.push(new.clone());
         }
         Entry::Paid { what } => owed.retain(|o| o.what != *what),
+        _ => {}
+    }
+}
+
+/// Lays an entry over what is known to hold a secret. From the before-image on until it is clear what the change reached, a thing counts.
+fn note_secret(secret_keys: &mut BTreeSet<Key>, entry: &Entry) {
+    match entry {
+        Entry::Secret { keys } => secret_keys.extend(keys.iter().cloned()),
+        Entry::Before { key, secret: true, .. } | Entry::After { key, secret: true, .. } => drop(secret_keys.insert(key.clone())),
+        Entry::After { key, .. } => drop(secret_keys.remove(key)),
         _ => {}
     }
 }

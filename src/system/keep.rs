@@ -1,7 +1,7 @@
 //! The keep of a run: what before-images only name. Contents by their hash, trees that were removed whole; and how long runs are kept.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -53,6 +53,19 @@ impl System {
             }
         }
         Ok(())
+    }
+
+    /// Puts bytes that the journal only names into the run's keep.
+    pub fn keep_bytes(&self, bytes: &[u8]) -> Result<Hash> {
+        let hash = Hash::of(bytes);
+        let failed = |e: io::Error| Diagnostic::io("keep what the journal names", &e);
+        let place = self.current_keep()?.join(&hash.0);
+        if !place.exists() {
+            self.mutating("keep what the journal names")?;
+            let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&place).map_err(failed)?;
+            file.write_all(bytes).and_then(|()| file.sync_data()).map_err(failed)?;
+        }
+        Ok(hash)
     }
 
     /// Names the place in the run's keep to which `move_to_keep` will bring the tree at this path. The name is for `kept`, in any run.

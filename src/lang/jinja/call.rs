@@ -10,6 +10,7 @@ use minijinja::{Error, State, Value};
 use super::print::name_of;
 use super::python::{self, quote};
 use super::run::{self, Run};
+use super::taint::Taint;
 use super::value::{
     Builtin, BuiltinKind, Dict, Done, Flavour, List, Series, SeriesKind, Tuple, Undefined, View, defined, fail, from_plain, to_plain,
     undefined_error, view,
@@ -84,7 +85,14 @@ pub fn invoke(state: &mut State, callee: &Value, args: &[Value]) -> Done {
 /// `value.name(args)`
 pub fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Done {
     if super::method::exists(value, name) {
-        return super::method::call(value, name, Args::new(args));
+        let args = Args::new(args);
+        // The methods of containers hand on what is in them.
+        let taint = value.as_str().and_then(|_| Taint::of(value, &args));
+        let made = super::method::call(value, name, args)?;
+        if let Some(taint) = taint {
+            taint.made(&made);
+        }
+        return Ok(made);
     }
     if is_loop(value) {
         match name {
@@ -438,7 +446,13 @@ pub fn builtin(state: &mut State, callee: &Builtin, args: &[Value]) -> Done {
         }
         BuiltinKind::Execution(name) => {
             let run = run::current(state)?;
-            execute(&run, name, Args::new(args))
+            let args = Args::new(args);
+            let taint = Taint::of(&Value::UNDEFINED, &args);
+            let made = execute(&run, name, args)?;
+            if let Some(taint) = taint {
+                taint.made(&made);
+            }
+            Ok(made)
         }
         BuiltinKind::Module(name) => Err(fail(format!("'{name}' is an execution module; call one of its functions"))),
         BuiltinKind::Salt => Err(fail("'salt' cannot be called; call one of its functions: salt['pillar.get']('…')")),

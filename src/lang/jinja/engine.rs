@@ -11,7 +11,7 @@ use super::print::Table;
 use super::rewrite::{Mode, Place, header, rewrite};
 use super::scan::{Mistake, Options};
 use super::value::{Done, List, Tuple, Undefined, View, defined, fail, is_undefined, view};
-use super::{Limits, Source, Templates, filter, operate, python, run, test};
+use super::{Limits, Source, Templates, filter, operate, python, run, taint, test};
 use crate::diagnostic::{Code, Diagnostic, Span};
 
 /// What is known of every template the engine has loaded, by the engine's name for it.
@@ -378,13 +378,13 @@ const INTERNAL: &[(&str, Internal)] = &[
     ("_float", |_, _, _| Ok(Value::from(f64::INFINITY))),
     ("_attr", |_, value, args| operate::attribute(value, args.first().and_then(|v| v.as_str()).unwrap_or(""))),
     ("_item", |_, value, args| operate::item(value, arg(args, 0))),
-    ("_slice", |_, value, args| operate::slice(value, arg(args, 0), arg(args, 1), arg(args, 2))),
+    ("_slice", |_, value, args| taint::made(&[value], operate::slice(value, arg(args, 0), arg(args, 1), arg(args, 2)))),
     ("_add", |_, value, args| operate::add(value, arg(args, 0))),
     ("_sub", |_, value, args| operate::subtract(value, arg(args, 0))),
     ("_mul", |_, value, args| operate::multiply(value, arg(args, 0))),
     ("_div", |_, value, args| operate::divide(value, arg(args, 0))),
     ("_floordiv", |_, value, args| operate::floor_divide(value, arg(args, 0))),
-    ("_mod", |_, value, args| operate::modulo(value, arg(args, 0))),
+    ("_mod", |_, value, args| taint::made(&[value, arg(args, 0)], operate::modulo(value, arg(args, 0)))),
     ("_pow", |_, value, args| operate::power(value, arg(args, 0))),
     ("_neg", |_, value, _| operate::sign(value, true)),
     ("_pos", |_, value, _| operate::sign(value, false)),
@@ -452,7 +452,7 @@ const INTERNAL: &[(&str, Internal)] = &[
             Some(module) => module.text.clone(),
             None => python::text(value),
         };
-        filter::parse(arg(args, 0).as_str().unwrap_or(""), &text)
+        taint::made(&[&Value::from(text.as_str())], filter::parse(arg(args, 0).as_str().unwrap_or(""), &text))
     }),
     ("_no_filter", |_, _, args| Err(fail(format!("No filter named {}.", python::quote(arg(args, 0).as_str().unwrap_or("")))))),
     ("_no_test", |_, _, args| Err(fail(format!("No test named {}.", python::quote(arg(args, 0).as_str().unwrap_or("")))))),

@@ -21,6 +21,7 @@ mod python;
 mod rewrite;
 mod run;
 mod scan;
+mod taint;
 mod test;
 mod value;
 mod yaml_dump;
@@ -34,6 +35,7 @@ use rewrite::Place;
 use scan::Options;
 
 use crate::diagnostic::{Code, Diagnostic, Result, Span};
+use crate::lang::secret::{self, Secrets};
 use crate::value::{Map, Value};
 
 /// A file of the tree, as a template loads it.
@@ -90,6 +92,7 @@ pub struct Context {
     /// More names: `context:` and `defaults:` of a `file.managed`, and what Salt adds there.
     pub extra: Map,
     pub host: Arc<dyn HostCalls>,
+    pub secrets: Arc<Secrets>,
 }
 
 impl Context {
@@ -110,6 +113,7 @@ impl Context {
             tpldot: String::new(),
             extra: Map::new(),
             host,
+            secrets: Arc::default(),
         }
     }
 
@@ -202,6 +206,12 @@ struct Line {
 }
 
 impl Lines {
+    /// What follows this output comes from there: literal text goes on line by line, a value stays on its line.
+    pub fn mark(&mut self, before: &str, from: Span, text: bool) {
+        let output = before.matches('\n').count() as u32;
+        self.0.push(Line { output, file: from.file, line: from.line, text, start: before.is_empty() || before.ends_with('\n') });
+    }
+
     /// Where line `line` of the output (from 1) comes from.
     pub fn locate(&self, line: u32) -> Option<Span> {
         let output = line.checked_sub(1)?;
@@ -247,7 +257,7 @@ impl Renderer {
         let output = run::Output::new(limits.output);
         let run = Arc::new(run::Run::new(context.clone(), templates.clone(), options, self.clone(), output.clone()));
         let root = minijinja::Value::from_object(run::Root(run));
-        template.render_captured_to(root, output.clone()).map_err(diagnose)?;
+        secret::within(&context.secrets, || template.render_captured_to(root, output.clone())).map_err(diagnose)?;
         let bytes = std::mem::take(&mut *output.text.lock().unwrap_or_else(PoisonError::into_inner));
         let mut text = String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
         if source.ends_with('\n') {

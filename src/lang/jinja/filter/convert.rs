@@ -115,9 +115,13 @@ pub fn load_yaml(text: &str) -> Done {
 }
 
 pub fn load_json(text: &str) -> Done {
-    serde_json::from_str::<crate::value::Value>(text)
-        .map(|v| from_plain(&v))
-        .map_err(|e| fail(format!("Unable to load json from {}: {e}", text.chars().take(200).collect::<String>())))
+    serde_json::from_str::<crate::value::Value>(text).map(|v| from_plain(&v)).map_err(|e| {
+        match crate::lang::secret::current().filter(|secrets| secrets.holds(text)) {
+            // Cut off, a secret could not be told from other texts.
+            Some(_) => fail(format!("Unable to load json: {e}")),
+            None => fail(format!("Unable to load json from {}: {e}", text.chars().take(200).collect::<String>())),
+        }
+    })
 }
 
 fn default(_: &mut State<'_, '_>, value: &Value, args: Args) -> Done {

@@ -12,6 +12,7 @@ use minijinja::{Error, State, Value};
 
 use super::call::Args;
 use super::python;
+use super::taint::Taint;
 use super::value::{Done, View, defined, fail, from_plain, view};
 
 pub use regex::matches;
@@ -48,7 +49,12 @@ pub fn apply(state: &mut State, name: &str, filter: Filter, value: &Value, args:
         defined(value)?;
         args.positional.iter().chain(args.named.iter().map(|(_, v)| v)).try_for_each(defined)?;
     }
-    filter(state, value, args)
+    let taint = Taint::of(value, &args);
+    let made = filter(state, value, args)?;
+    if let Some(taint) = taint {
+        taint.made(&made);
+    }
+    Ok(made)
 }
 
 /// What the tags `load_yaml`, `import_json` and their like read.
