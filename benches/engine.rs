@@ -92,7 +92,7 @@ fn main() {
             .and_then(|()| std::fs::write(folder.join(i.to_string()), format!("content {i}\n")))
             .unwrap_or_default();
     }
-    let request = || PlanRequest { lows: lows.clone(), secrets: Vec::new(), commands: false };
+    let request = || PlanRequest { lows: lows.clone(), ..PlanRequest::default() };
     let system = || System::at(&root, Box::new(HostExec::new(&root, Arc::new(AtomicBool::new(false)))));
     let mut steps = 0;
     tell(
