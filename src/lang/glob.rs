@@ -5,9 +5,14 @@ pub fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '[', ']'])
 }
 
+/// What every text that fits begins with.
+pub fn prefix(pattern: &str) -> &str {
+    pattern.split(['*', '?', '[']).next().unwrap_or_default()
+}
+
 pub fn matches(pattern: &str, text: &str) -> bool {
     // What stands before the first special character decides most texts.
-    let literal = pattern.split(['*', '?', '[']).next().unwrap_or_default();
+    let literal = prefix(pattern);
     if literal.len() == pattern.len() || !text.starts_with(literal) {
         return pattern == text;
     }

@@ -4,6 +4,7 @@
 //! of its own (`Group`): its members lead to it, and it leads to those that wait for it. Whoever walks the graph passes through such nodes.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
 
 use indexmap::IndexMap;
 
@@ -133,6 +134,8 @@ pub struct Graph {
     /// (module or `id`, name or id) to nodes.
     names: IndexMap<(String, String), Vec<usize>>,
     sls: IndexMap<String, Vec<usize>>,
+    /// By module, sorted: names or ids, and their place in `names`. For patterns.
+    sorted: OnceLock<HashMap<String, Vec<(String, usize)>>>,
     /// (module or `sls`, name or pattern) to the group it is.
     known: HashMap<(String, String), usize>,
     overlaps: HashMap<(usize, usize), bool>,
@@ -195,7 +198,10 @@ impl Graph {
 
     fn edge(&mut self, from: usize, to: usize, kind: Kind) {
         self.edges += 1;
-        let since = self.edges;
+        self.edge_since(from, to, kind, self.edges);
+    }
+
+    fn edge_since(&mut self, from: usize, to: usize, kind: Kind, since: u64) {
         if let Some(node) = self.nodes.get_mut(from) {
             node.out.entry(to).or_insert(Edge { since, ..Edge::default() }).kinds.add(kind);
         }
@@ -221,15 +227,24 @@ impl Graph {
             }
         }
         let together = self.may_be_taken_together(&items);
+        // What was named so far: states one by one, and groups with the moment they were.
+        let (mut named, mut grouped): (Vec<usize>, Vec<(usize, u64)>) = (Vec::new(), Vec::new());
         for (kind, targets) in &items {
             match targets {
                 Targets::Group(group) if together && self.may_be_a_node(*kind) => {
-                    let group = self.group_node(*group, *kind);
-                    self.require(node, group, *kind);
+                    for again in named.iter().copied().filter(|target| self.has(*group, *target)).collect::<Vec<_>>() {
+                        self.require(node, again, *kind, None);
+                    }
+                    let through = self.group_node(*group, *kind);
+                    self.require(node, through, *kind, None);
+                    grouped.push((*group, self.edges));
                 }
                 _ => {
                     for target in self.members(targets).to_vec() {
-                        self.require(node, target, *kind);
+                        // The first naming decides the place of its edge.
+                        let since = grouped.iter().find(|(group, _)| self.has(*group, target)).map(|(_, since)| *since);
+                        self.require(node, target, *kind, since);
+                        named.push(target);
                     }
                 }
             }
@@ -283,9 +298,7 @@ impl Graph {
             ("sls", true) => self.sls.iter().filter(|(sls, _)| glob::matches(wanted, sls)).map(|(_, nodes)| nodes).collect(),
             ("sls", false) => self.sls.get(wanted).into_iter().collect(),
             (_, false) => named.into_iter().collect(),
-            (_, true) => {
-                self.names.iter().filter(|((m, name), _)| m == module && glob::matches(wanted, name)).map(|(_, nodes)| nodes).collect()
-            }
+            (_, true) => self.fitting(module, wanted),
         };
         if lists.is_empty() && (module != "sls" || !pattern) {
             return None;
@@ -297,6 +310,25 @@ impl Graph {
         Some(Targets::Group(self.groups.len() - 1))
     }
 
+    /// The nodes of the names that fit a pattern, in the order in which the names came.
+    fn fitting(&self, module: &str, pattern: &str) -> Vec<&Vec<usize>> {
+        let sorted = self.sorted.get_or_init(|| {
+            let mut out: HashMap<String, Vec<(String, usize)>> = HashMap::new();
+            for (place, (module, name)) in self.names.keys().enumerate() {
+                out.entry(module.clone()).or_default().push((name.clone(), place));
+            }
+            out.values_mut().for_each(|names| names.sort_unstable());
+            out
+        });
+        let names = sorted.get(module).map_or(&[][..], Vec::as_slice);
+        let prefix = glob::prefix(pattern);
+        let from = names.partition_point(|(name, _)| name.as_str() < prefix);
+        let near = names.iter().skip(from).take_while(|(name, _)| name.starts_with(prefix));
+        let mut places: Vec<usize> = near.filter(|(name, _)| glob::matches(pattern, name)).map(|(_, place)| *place).collect();
+        places.sort_unstable();
+        places.into_iter().filter_map(|place| self.names.get_index(place).map(|(_, nodes)| nodes)).collect()
+    }
+
     pub fn members<'a>(&'a self, targets: &'a Targets) -> &'a [usize] {
         match targets {
             Targets::Nodes(nodes) => nodes,
@@ -304,20 +336,26 @@ impl Graph {
         }
     }
 
-    /// Whether groups among these may be reached through their own nodes: no state is named twice, for then the first naming decides its edge's place.
+    /// Whether groups among these may be reached through their own nodes. Not where a state is named twice, by another kind, and the moment of
+    /// its first naming cannot be told: in two groups, or where test runs of a `prereq` copy the edges.
     fn may_be_taken_together(&mut self, items: &[(Kind, Targets)]) -> bool {
-        let large = |graph: &Graph, targets: &Targets| matches!(targets, Targets::Group(_)) && graph.members(targets).len() >= LARGE;
-        if !items.iter().any(|(_, targets)| large(self, targets)) {
+        let group = |targets: &Targets| matches!(targets, Targets::Group(_));
+        if !items.iter().any(|(_, targets)| group(targets) && self.members(targets).len() >= LARGE) {
             return false;
         }
-        for (i, (_, one)) in items.iter().enumerate() {
-            for (_, other) in items.iter().skip(i + 1) {
+        let groups = items.iter().filter(|(_, targets)| group(targets));
+        for (kind, one) in groups {
+            for (_, other) in items.iter().filter(|(k, targets)| k != kind && (self.prereq || group(targets))).collect::<Vec<_>>() {
                 if self.overlap(one, other) {
                     return false;
                 }
             }
         }
         true
+    }
+
+    fn has(&self, group: usize, node: usize) -> bool {
+        self.groups.get(group).is_some_and(|group| group.set.contains(&node))
     }
 
     fn overlap(&mut self, one: &Targets, other: &Targets) -> bool {
@@ -355,14 +393,17 @@ impl Graph {
         })
     }
 
-    fn require(&mut self, node: usize, target: usize, kind: Kind) {
+    /// `since`: where an earlier naming decides the place.
+    fn require(&mut self, node: usize, target: usize, kind: Kind, since: Option<u64>) {
         if kind == Kind::Prereq {
             return self.add_prereq(node, target);
         }
+        self.edges += 2;
+        let since = since.unwrap_or(self.edges);
         if let Some(test) = self.nodes.get(node).and_then(|node| node.test) {
-            self.edge(target, test, kind);
+            self.edge_since(target, test, kind, since - 1);
         }
-        self.edge(target, node, kind);
+        self.edge_since(target, node, kind, since);
     }
 
     /// `node` declares a prereq on `target`: the target's test run comes first, then `node`, then the target itself.

@@ -328,9 +328,11 @@ impl High {
             }
         }
         if !sls.is_empty() || !ids.is_empty() {
+            let (patterns, names): (Vec<&str>, Vec<&str>) = sls.into_iter().partition(|name| glob::is_pattern(name));
+            let names: HashSet<&str> = names.into_iter().collect();
             let mut gone: HashMap<Arc<str>, bool> = HashMap::new();
             self.ids.retain(|id, body| {
-                let named = || sls.iter().any(|pattern| glob::matches(pattern, &body.sls));
+                let named = || names.contains(&*body.sls) || patterns.iter().any(|pattern| glob::matches(pattern, &body.sls));
                 !ids.contains(id.as_str()) && !*gone.entry(body.sls.clone()).or_insert_with(named)
             });
         }
