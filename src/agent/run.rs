@@ -152,19 +152,19 @@ impl<'a> Runner<'a> {
             let reaction = match &turn.decision {
                 Decision::Do(deed) => {
                     for change in &deed.changes {
-                        let from = match reads.keys.get(&change.key) {
-                            Some(from) => from.clone(),
-                            // Never read before: what stands above it was planned to go.
-                            None => object::of(&change.key)?.read(self.sys)?,
-                        };
-                        object::of(&change.key)?.keep(self.sys, &from, &change.to)?;
-                        if self.before.insert(change.key.clone(), from.clone()).is_none() {
-                            entries.push(self.before_image(low, change, from)?);
-                        }
+                        self.way_back(low, change, &reads, &mut entries)?;
                     }
                     deed.run.as_ref().filter(|run| deed.reaction.is_some() && run.pretended.is_none())
                 }
-                Decision::Unknown { reaction, .. } => reaction.as_ref(),
+                Decision::Unknown { reaction, keys, .. } => {
+                    // What a package or a command puts there before this state has its turn was not there before the run. (Which packages
+                    // to keep is known only with what is wanted of them.)
+                    for key in keys.iter().filter(|key| key.kind != Kind::Packages) {
+                        let change = Planned { key: key.clone(), from: Attrs::new(), to: Attrs::new(), one_way: None };
+                        self.way_back(low, &change, &reads, &mut entries)?;
+                    }
+                    reaction.as_ref()
+                }
                 _ => None,
             };
             entries.extend(reaction.map(|run| Entry::Owed(self.owed(low, run))));
@@ -198,6 +198,20 @@ impl<'a> Runner<'a> {
         }
         attrs.retain(|_, value| !self.plan.mask.holds_in(value));
         Entry::After { key: change.key.clone(), attrs, secret }
+    }
+
+    /// The before-image of a key of the plan, where there is none yet.
+    fn way_back(&mut self, low: &Low, change: &Planned, reads: &Reads, entries: &mut Vec<Entry>) -> Result<()> {
+        let from = match reads.keys.get(&change.key) {
+            Some(from) => from.clone(),
+            // Never read before: what stands above it was planned to go.
+            None => object::of(&change.key)?.read(self.sys)?,
+        };
+        object::of(&change.key)?.keep(self.sys, &from, &change.to)?;
+        if self.before.insert(change.key.clone(), from.clone()).is_none() {
+            entries.push(self.before_image(low, change, from)?);
+        }
+        Ok(())
     }
 
     fn owed(&self, low: &Low, run: &Run) -> Owed {

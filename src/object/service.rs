@@ -4,8 +4,8 @@
 //! in `/run/systemd/units` for every unit whose processes it has started and that is active. So a plan over a hundred services costs a few
 //! milliseconds. Sockets, timers and what else has no processes has no such link: systemd is asked.
 //!
-//! Attributes, there only where true: `active enabled masked`, and `exists static` (it cannot be enabled, something else wants it), which
-//! other objects decide. What is to be off is wanted as null; a state with `exists` in it is whole: what it does not name is off.
+//! Attributes, there only where true: `active enabled masked`, `hidden` (a mask hides that it is enabled), and `exists static` (it cannot be
+//! enabled, something else wants it), which other objects decide. What is to be off is wanted as null; a state with `exists` in it is whole: what it does not name is off.
 //! Only on the way: `no_block`, `init_delay`.
 
 use std::time::Duration;
@@ -208,7 +208,9 @@ impl Object for Service {
         put("exists", true);
         put("active", active(sys, &file.id)?);
         put("masked", file.masked);
-        if !file.masked {
+        if file.masked {
+            put("hidden", linked(sys, &file.id)?);
+        } else {
             let init_script = file.path.starts_with("/run/systemd/generator.late/").then(|| file.id.trim_end_matches(".service"));
             if let Some(script) = init_script {
                 put("enabled", starts_by_script(sys, script)?);
@@ -240,22 +242,37 @@ impl Object for Service {
         if changes("active", false) {
             self.systemctl(sys, progress, &["stop"])?;
         }
-        if changes("masked", false) {
+        // What a mask hides cannot be enabled or disabled behind it.
+        let enabled = is("enabled") || is("hidden");
+        let enable = match to.get("enabled").or(to.get("hidden")) {
+            Some(value) => Some(value.truthy()),
+            None => whole.then_some(false),
+        };
+        let toggle = enable.is_some_and(|enable| enable != enabled);
+        if changes("masked", false) || (toggle && is("masked")) {
             self.systemctl(sys, progress, &["unmask"])?;
         }
-        // What a mask hid shows again.
-        let enabled = if is("masked") { self.read(sys)?.contains_key("enabled") } else { is("enabled") };
-        if wanted("enabled").is_some_and(|value| value != enabled) && !(whole && wanted("masked") == Some(true)) {
+        if toggle {
             self.reload_daemon(sys, progress)?;
             self.systemctl(sys, progress, &[if enabled { "disable" } else { "enable" }])?;
         }
         if changes("active", true) {
             self.start(sys, to, progress)?;
         }
-        if changes("masked", true) {
+        if changes("masked", true) || (toggle && is("masked") && wanted("masked") != Some(false)) {
             self.systemctl(sys, progress, &["mask"])?;
         }
         self.read(sys)
+    }
+
+    /// A start that failed leaves a mark that outlives the unit's file.
+    fn sweep(&self, sys: &System) -> Result<()> {
+        if sys.stat("/run/systemd/system")?.is_some()
+            && sys.run(&Command::new(["systemctl", "is-failed", "-q", "--", &self.unit]))?.success()
+        {
+            sys.run(&Command::new(["systemctl", "reset-failed", "--", &self.unit]))?;
+        }
+        Ok(())
     }
 
     fn describe(&self, _sys: &System, from: &Attrs, to: &Attrs) -> String {

@@ -197,8 +197,11 @@ impl Object for Packages {
                 version => targets.extend(now.is_none_or(|t| t.version != version).then(|| format!("{name}={version}"))),
             }
         }
-        let simulation = match apt::simulate(sys, &options(to), &targets) {
-            _ if targets.is_empty() => apt::Simulation::default(),
+        let simulation = match &targets[..] {
+            [] => Ok(apt::Simulation::default()),
+            targets => apt::simulate(sys, &options(to), &[self.pending(sys, from)?, targets.to_vec()].concat()),
+        };
+        let simulation = match simulation {
             Err(_) if loose => return Ok(to.clone()),
             other => other?,
         };
@@ -245,7 +248,8 @@ impl Object for Packages {
             }
         }
         for name in simulation.removes {
-            if let Entry::Vacant(place) = out.entry(name) {
+            let is_there = there(from.get(&name)).is_some_and(|t| t.installed);
+            if is_there && let Entry::Vacant(place) = out.entry(name) {
                 let remains = if purges { Value::Null } else { remains(sys, &status, place.key())? };
                 place.insert(remains);
             }
@@ -273,7 +277,13 @@ impl Object for Packages {
             refresh(sys, progress)?;
         }
         let from = &self.read(sys).map(|now| if now.is_empty() { from.clone() } else { now })?;
-        let resolved = if loose { self.resolve(sys, from, to, &|_| false)? } else { to.clone() };
+        let resolved = if loose {
+            // The lists are fetched: now it has to be said which versions.
+            let known = to.iter().filter(|(name, _)| *name != "@refresh").map(|(name, value)| (name.clone(), value.clone())).collect();
+            self.resolve(sys, from, &known, &|_| false)?
+        } else {
+            to.clone()
+        };
         self.keep_files(sys, from, &resolved)?;
 
         let (mut targets, mut purges, mut then_removed) = (Vec::new(), Vec::new(), Vec::new());
@@ -435,6 +445,17 @@ fn failed(result: Result<()>) -> Result<Option<Error>> {
 }
 
 impl Packages {
+    /// What earlier states of the plan will have made of the packages, as targets for apt: it knows only what is there now.
+    fn pending(&self, sys: &System, planned: &Attrs) -> Result<Vec<String>> {
+        let now = self.read(sys)?;
+        let target = |(name, now, wanted): (&str, Option<There>, Option<There>)| match wanted.filter(|w| w.installed) {
+            Some(wanted) if now.is_some_and(|n| n.installed && n.version == wanted.version) => None,
+            Some(wanted) => exact(&Value::from(wanted.version)).then(|| format!("{name}={}", wanted.version)),
+            None => now.filter(|n| n.installed).map(|_| format!("{name}-")),
+        };
+        Ok(differences(&now, planned).into_iter().filter_map(target).collect())
+    }
+
     /// Whether the packages are there, configured, or gone, as is wanted: what failed was another's.
     fn reached(&self, sys: &System, wanted: &Attrs) -> Result<bool> {
         let now = self.read(sys)?;
