@@ -178,7 +178,7 @@ fn a_hosts_settings_are_applied_and_taken_back() {
             "Status: manual\nBest: /usr/bin/false\nValue: /usr/bin/true",
         ),
         ("labedit && echo fine", "fine"),
-        ("debconf-show lab-tool", "* lab-tool/colour: dark blue\n* lab-tool/sure: true"),
+        ("debconf-show lab-tool | sort", "* lab-tool/colour: dark blue\n* lab-tool/sure: true"),
         ("ssh-keygen -F github.test -f /etc/ssh/ssh_known_hosts | grep -c ed25519", "1"),
         ("ssh-keygen -F 127.0.0.1 -f /home/deploy/.ssh/known_hosts | grep -c ed25519", "1"),
         ("stat -c '%a %U' /home/deploy/.ssh/known_hosts", "600 deploy"),

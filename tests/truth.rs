@@ -49,7 +49,7 @@ macro_rules! areas {
     };
 }
 
-areas! { files edits accounts commands requisites packages services servers }
+areas! { files edits accounts commands requisites texts tools packages services servers }
 
 /// Functions that need a kernel or a network that the lab has not; their law is held with recorded commands.
 const NOT_IN_THE_LAB: &[&str] = &[];

@@ -115,6 +115,8 @@ fn tree(args: &Args, rev: Option<String>, branch: Option<String>) -> Result<Tree
         return Err(Box::new(error.hint("put the key there with a file.managed before this state")));
     }
     put("@identity", identity);
+    // What says how to get there tells a want from what was read before a run, which a rollback wants.
+    wanted.insert("@force".into(), Value::Bool(false));
     Ok(Tree { target, user, wanted, force_clone: false, once: true })
 }
 

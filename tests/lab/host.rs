@@ -235,6 +235,7 @@ impl Host {
         let start = if self.spec.systemd {
             format!(
                 "for group in {groups}; do mkdir -p $group; echo $$ >$group/cgroup.procs; done
+                export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network # the kernel settings of its own network
                 exec systemd-nspawn -q --register=no --keep-unit --boot -D {folder}/root --network-namespace-path=/run/netns/{name} \
                     --machine={name} --capability=all --resolv-conf=off --timezone=off --link-journal=no --console=pipe"
             )
