@@ -358,7 +358,7 @@ pub struct HostPlan {
     pub fingerprint: Hash,
     /// How many runs the host has seen. A plan of an older generation is stale.
     pub generation: u64,
-    /// Commands that conditions ran while the plan was made.
+    /// Commands that templates and conditions ran while the plan was made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<String>,
     /// What the host has to say besides: an unfinished run, a restart still owed.

@@ -50,6 +50,8 @@ pub enum Decision {
 /// The commands that conditions ran, and how they ended. Each runs once per plan.
 #[derive(Default)]
 pub struct Commands {
+    /// What the controller lays over the host's grains, for conditions that ask for them.
+    pub grains: Map,
     ran: RefCell<BTreeMap<String, (String, Ended)>>,
 }
 
@@ -61,6 +63,10 @@ enum Ended {
 }
 
 impl Commands {
+    pub fn with(grains: Map) -> Commands {
+        Commands { grains, ran: RefCell::default() }
+    }
+
     /// At apply, every state asks anew.
     pub fn forget(&self) {
         self.ran.borrow_mut().clear();
@@ -224,7 +230,7 @@ impl Asker<'_, '_> {
             args: mapping.get("args").and_then(Value::as_list).unwrap_or_default().to_vec(),
             kwargs: kwargs.map(|(name, value)| (name.clone(), value.clone())).collect(),
         };
-        match call::answer(self.projection.sys, &asked) {
+        match call::answer(self.projection.sys, &asked, &self.commands.grains) {
             Answer::Value(value) => {
                 let part = mapping.get("get_return").and_then(Value::as_str);
                 let value = part.map_or(Some(&value), |path| value.traverse(path, ":"));

@@ -21,7 +21,7 @@ use crate::plan::{Action, Change, Hash, HostPlan, Key, Kind, Low, RequisiteKind,
 use crate::secret::Mask;
 use crate::system::journal::Owed;
 use crate::system::{Entry, System};
-use crate::value::Attrs;
+use crate::value::{Attrs, Map};
 
 /// A plan as the agent keeps it between `plan` and `apply`.
 pub struct Plan {
@@ -32,6 +32,8 @@ pub struct Plan {
     pub mask: Mask,
     pub host: HostPlan,
     pub owed: Vec<Debt>,
+    /// What the controller lays over the host's grains.
+    pub grains: Map,
 }
 
 /// What happens when a low's turn comes. A low that listens may have a second turn at the end.
@@ -98,7 +100,7 @@ fn plan_masked(sys: &System, request: PlanRequest, mask: &Mask) -> Result<Plan> 
         return Err(Diagnostic::new(Code::Damaged, "a requisite names a state that is not there").into());
     }
     let functions = parse(&request.lows)?;
-    let commands = Commands::default();
+    let commands = Commands::with(request.grains.clone());
     let (owed, secret_keys) = sys.standing()?;
     let owed = debts(sys, owed)?;
     let mut projection = Projection::new(sys);
@@ -126,10 +128,10 @@ fn plan_masked(sys: &System, request: PlanRequest, mask: &Mask) -> Result<Plan> 
         fingerprint: fingerprint(&request, &steps, &turns, &reads, &commands.list())?,
         steps,
         generation: sys.generation()?,
-        commands: commands.list().into_iter().map(|(line, _)| mask.text(&line)).collect(),
+        commands: request.ran.iter().map(|line| mask.text(line)).chain(commands.list().iter().map(|(line, _)| mask.text(line))).collect(),
         notices: history::notices(sys)?.iter().map(|notice| mask.text(notice)).collect(),
     };
-    Ok(Plan { lows: request.lows, functions, turns, reads, mask: mask.clone(), host, owed })
+    Ok(Plan { lows: request.lows, functions, turns, reads, mask: mask.clone(), host, owed, grains: commands.grains })
 }
 
 /// The functions of the lows; everything wrong with them in one error.

@@ -59,6 +59,9 @@ pub enum Body {
     /// Execution functions (`file.file_exists`, `pkg.version` …). Answered by `Answers`.
     Ask {
         calls: Vec<Call>,
+        /// The grains that the controller lays over the host's own: what `grains.get` of a call sees.
+        #[serde(default, skip_serializing_if = "Map::is_empty")]
+        grains: Map,
     },
     /// Run a command and stream its output. Answered by `Line`s, then `Exited`.
     Exec {
@@ -120,10 +123,20 @@ pub struct Hello {
     pub protocol: u32,
     pub version: String,
     pub grains: Map,
+    /// What the host's owner has set for Salt, as it stands in the files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grain_files: Vec<GrainFile>,
     /// How many runs this host has seen.
     pub generation: u64,
     /// 0 is root.
     pub uid: u32,
+}
+
+/// A file of `/etc/salt` that sets grains.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GrainFile {
+    pub path: String,
+    pub text: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -137,6 +150,12 @@ pub struct PlanRequest {
     pub key: String,
     /// Whether conditions may run commands that are not among the known probes.
     pub commands: bool,
+    /// Commands that templates ran on this host before: they are listed beside those of conditions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ran: Vec<String>,
+    /// The grains that the controller lays over the host's own, for conditions that call `grains.get`.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub grains: Map,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -44,7 +44,7 @@ pub fn apply(sys: &System, plan: &Plan, header: &RunHeader, tell: &mut dyn FnMut
     let reads = as_planned(sys, plan)?;
     sys.contents().fetch(&needed(plan))?;
     sys.begin(header)?;
-    let commands = Commands::default();
+    let commands = Commands::with(plan.grains.clone());
     let mut planner = Planner::new(&plan.lows, &plan.functions, Projection::new(sys), &commands, true, &plan.mask);
     planner.owed.clone_from(&plan.owed);
     planner.secret_keys = sys.standing()?.1;

@@ -31,6 +31,7 @@ pub fn serve(root: &Path, mut input: impl Read + Send + 'static, output: Box<dyn
         protocol: VERSION,
         version: env!("CARGO_PKG_VERSION").into(),
         grains: grains::collect(&sys),
+        grain_files: grains::files(&sys),
         generation: sys.generation().unwrap_or(0),
         uid: rustix::process::geteuid().as_raw(),
     };
@@ -102,7 +103,9 @@ impl Session {
             Body::Check(request) => self.check(&request),
             Body::Apply(request) => self.apply(stream, &request).map(Body::Applied),
             Body::Runs => Ok(Body::History { runs: history::runs(&self.sys)? }),
-            Body::Ask { calls } => Ok(Body::Answers { answers: calls.iter().map(|call| super::call::answer(&self.sys, call)).collect() }),
+            Body::Ask { calls, grains } => {
+                Ok(Body::Answers { answers: calls.iter().map(|call| super::call::answer(&self.sys, call, &grains)).collect() })
+            }
             Body::Exec { argv, shell, timeout_ms } => self.exec(stream, argv, shell, timeout_ms),
             other => Err(Diagnostic::new(Code::Damaged, format!("the controller asked for what is no request: {}", name(&other))).into()),
         }

@@ -8,12 +8,14 @@ use tokio::time::Instant;
 
 use super::context::Context;
 use super::print::{Color, Paint, Printer, clean};
-use super::{ConnectArgs, Ended, FormArgs, RepositoryArgs, TargetArgs, summary_code};
+use super::{ConnectArgs, Ended, FormArgs, RepositoryArgs, ScopeArgs, TargetArgs, summary_code};
 use crate::agent::protocol::{Answer, Body, Call};
 use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::engine::answers::{Asking, Found};
 use crate::engine::event::Event;
 use crate::engine::plan::on_all;
 use crate::engine::session::Session;
+use crate::lang::function::refused;
 use crate::value::{Map, Value};
 
 #[derive(Args)]
@@ -97,26 +99,42 @@ pub async fn run(args: RunArgs, color: Color) -> Ended {
 pub async fn call(args: CallArgs, color: Color) -> Ended {
     let printer = Arc::new(Printer::new(args.json, color));
     let call = parse_call(&args.function, &args.arguments)?;
+    if let Some(fault) = refused(&call.function) {
+        return Err(Diagnostic { code: Code::Usage, ..fault }.into());
+    }
     let context = Context::open(&args.repository, &args.connect, printer.clone())?;
     let hosts = context.hosts(&TargetArgs { target: args.target, form: args.form }).await?;
     let mut summary = context.summary();
     let work = context.work.clone();
+    // What other hosts know is not the host's to answer, and needs their pillar for what they tell.
+    let asking = match call.function.as_str() {
+        "mine.get" => Some(Asking { work: work.clone(), compiler: context.compiler(&ScopeArgs::default())?, mine: true }),
+        _ => None,
+    };
     let results = on_all(&context.work, hosts, &mut summary, move |host| {
-        let (work, call) = (work.clone(), call.clone());
+        let (work, call, asking) = (work.clone(), call.clone(), asking.clone());
         async move {
             let id = host.id.clone();
             let mut session = Session::open(work.connect.as_ref(), host, work.stop.clone(), Instant::now() + work.run_timeout).await?;
-            let answer = session.ask(vec![call]).await?.into_iter().next();
+            let mut found = Found::default();
+            let answer = match &asking {
+                Some(asking) => asking.answer(&mut session, vec![call], &mut found).await?.into_iter().next().map(|(_, answer)| answer),
+                None => session.ask(vec![call]).await?.into_iter().next(),
+            };
             session.close().await;
             match answer {
-                Some(Answer::Value(value)) => Ok((id, value)),
+                Some(Answer::Value(value)) => Ok((id, value, found.notices)),
                 Some(Answer::Error(fault)) => Err(fault.into()),
                 None => Err(Diagnostic::new(Code::Damaged, "the host did not answer").into()),
             }
         }
     })
     .await;
-    for (host, value) in results {
+    context.work.mine.close().await;
+    for (host, value, notices) in results {
+        for notice in notices {
+            printer.fault(&Diagnostic::warning(Code::Failed, format!("{host}: {notice}")));
+        }
         printer.json(&json!({"type": "answer", "host": host, "value": value}));
         printer.say(&format!("{}:\n{}", printer.paint(Paint::Bold, &clean(&host)), indented(&value)));
     }

@@ -15,7 +15,8 @@ use crate::diagnostic::{Code, Diagnostic, Result, nearest};
 use crate::engine::compile::Compiler;
 use crate::engine::event::{Source, Summary};
 use crate::engine::history::run_id;
-use crate::engine::plan::{Planned, Work, grains_of, on_all};
+use crate::engine::mine::{GRAINS, Memory, Mine};
+use crate::engine::plan::{Planned, Work, compiling, on_all};
 use crate::engine::repository::{Snapshot, is_url};
 use crate::engine::saved::{SavedPlan, Scope};
 use crate::engine::session::{Session, Stop, interrupted};
@@ -32,6 +33,8 @@ use crate::value::{Map, Value};
 
 /// Grains that were seen so long ago (seconds) still decide who is meant; older ones are asked again.
 const GRAINS_AGE: u64 = 3600;
+/// What a host said so long ago (seconds) stands for it in the mine where it cannot be asked.
+const MINE_AGE: u64 = 24 * 3600;
 const RUN_TIMEOUT: u64 = 3600;
 const PARALLEL: u64 = 100;
 
@@ -73,6 +76,12 @@ impl Context {
             run_timeout: seconds(settings.run_timeout, RUN_TIMEOUT),
             commands: settings.plan_commands.unwrap_or(true),
             key: key(store.as_ref()).into(),
+            compiling: compiling(),
+            mine: Arc::new(Mine::new(
+                roster.hosts.clone(),
+                settings.nodegroups.clone().unwrap_or_default(),
+                Arc::new(Remembered(store.clone())),
+            )),
         };
         Ok(Context { printer, snapshot, source, settings, store, work, roster, unasked: Mutex::default() })
     }
@@ -159,7 +168,7 @@ impl Context {
             async move {
                 let deadline = tokio::time::Instant::now() + work.run_timeout;
                 let session = Session::open(work.connect.as_ref(), host, work.stop.clone(), deadline).await?;
-                let found = (session.host.id.clone(), grains_of(&session));
+                let found = (session.host.id.clone(), session.grains.all.clone());
                 session.close().await;
                 Ok(found)
             }
@@ -175,17 +184,11 @@ impl Context {
     }
 
     fn seen(&self, host: &str) -> Option<Map> {
-        let entry = self.store.get(&format!("grains/{host}")).ok()??;
-        let seen: Seen = serde_json::from_slice(&entry.value).ok()?;
-        // What was seen in the future was seen before the clock was put right.
-        now().checked_sub(seen.time).is_some_and(|age| age < GRAINS_AGE).then_some(seen.grains)
+        seen(&self.store, host).filter(|(age, _)| *age < GRAINS_AGE).map(|(_, grains)| grains)
     }
 
     fn remember_seen(&self, host: &str, grains: &Map) {
-        // A cache: where it cannot be written, the next command asks again.
-        if let Ok(bytes) = serde_json::to_vec(&Seen { time: now(), grains: grains.clone() }) {
-            let _ = self.store.put(&format!("grains/{host}"), &bytes);
-        }
+        remember(&self.store, &format!("grains/{host}"), &Seen { time: now(), grains: grains.clone() });
     }
 
     /// Keeps the grains that hosts greeted with, where the store has none of the last hour.
@@ -193,7 +196,7 @@ impl Context {
         for host in planned {
             let id = &host.session.host.id;
             if self.seen(id).is_none() {
-                self.remember_seen(id, &grains_of(&host.session));
+                self.remember_seen(id, &host.session.grains.all);
             }
         }
     }
@@ -243,6 +246,60 @@ impl Context {
 struct Seen {
     time: u64,
     grains: Map,
+}
+
+/// The grains a host had, and how many seconds ago.
+fn seen(store: &Arc<dyn Store>, host: &str) -> Option<(u64, Map)> {
+    let entry = store.get(&format!("grains/{host}")).ok()??;
+    let seen: Seen = serde_json::from_slice(&entry.value).ok()?;
+    // What was seen in the future was seen before the clock was put right.
+    Some((now().checked_sub(seen.time)?, seen.grains))
+}
+
+/// A cache: where it cannot be written, the next command asks again.
+fn remember(store: &Arc<dyn Store>, key: &str, what: &impl Serialize) {
+    if let Ok(bytes) = serde_json::to_vec(what) {
+        let _ = store.put(key, &bytes);
+    }
+}
+
+/// What hosts said when the mine asked them, kept for a day.
+struct Remembered(Arc<dyn Store>);
+
+#[derive(Serialize, Deserialize)]
+struct Said {
+    time: u64,
+    value: Value,
+}
+
+impl Remembered {
+    fn key(host: &str, what: &str) -> String {
+        // An alias may be any text.
+        let name = Hash::of(what.as_bytes()).0;
+        format!("mine/{host}/{}", name.get(..24).unwrap_or(&name))
+    }
+}
+
+impl Memory for Remembered {
+    fn recall(&self, host: &str, what: &str) -> Option<(u64, Value)> {
+        let (age, value) = if what == GRAINS {
+            seen(&self.0, host).map(|(age, grains)| (age, Value::Map(grains)))?
+        } else {
+            let entry = self.0.get(&Remembered::key(host, what)).ok()??;
+            let said: Said = serde_json::from_slice(&entry.value).ok()?;
+            (now().checked_sub(said.time)?, said.value)
+        };
+        (age < MINE_AGE).then_some((age, value))
+    }
+
+    fn keep(&self, host: &str, what: &str, said: &Value) {
+        match said {
+            Value::Map(grains) if what == GRAINS => {
+                remember(&self.0, &format!("grains/{host}"), &Seen { time: now(), grains: grains.clone() });
+            }
+            value => remember(&self.0, &Remembered::key(host, what), &Said { time: now(), value: value.clone() }),
+        }
+    }
 }
 
 /// What tells one machine from another behind the same address.

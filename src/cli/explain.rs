@@ -10,7 +10,7 @@ use super::print::{Color, Paint, Printer, clean};
 use super::{ConnectArgs, Ended, FormArgs, RepositoryArgs, ScopeArgs, TargetArgs, summary_code};
 use crate::diagnostic::{Code, Diagnostic, nearest};
 use crate::engine::apply::close_all;
-use crate::engine::compile::{Answers, Compile, Compiler, Wanted};
+use crate::engine::compile::{Answers, Attempt, Compile, Compiler, Wanted};
 use crate::engine::plan::plan;
 use crate::plan::{HostPlan, Low};
 use crate::secret::Mask;
@@ -45,6 +45,10 @@ impl Compile for Keeping {
         let wanted = self.compiler.compile(id, grains, answers)?;
         self.lows.lock().unwrap_or_else(|e| e.into_inner()).insert(id.to_owned(), (wanted.lows.clone(), Mask::new(&wanted.secrets)));
         Ok(wanted)
+    }
+
+    fn pillar(&self, id: &str, grains: &Map, answers: &Answers) -> Attempt<Map> {
+        self.compiler.pillar(id, grains, answers)
     }
 }
 

@@ -327,7 +327,7 @@ impl Printer {
             text.push_str(&self.step_text(step));
         }
         if !plan.commands.is_empty() {
-            let _ = writeln!(text, "  {}", self.paint(Paint::Dim, "conditions ran while this plan was made:"));
+            let _ = writeln!(text, "  {}", self.paint(Paint::Dim, "templates and conditions ran while this plan was made:"));
             for command in &plan.commands {
                 let _ = writeln!(text, "    {}", self.paint(Paint::Dim, &format!("$ {}", clean(command))));
             }

@@ -16,10 +16,11 @@ use super::print::{Color, Paint, Printer, clean, out};
 use super::{ConnectArgs, Ended, FormArgs, RepositoryArgs, ScopeArgs, TargetArgs, context, data, summary_code};
 use crate::agent::grains::collect;
 use crate::diagnostic::{Code, Diagnostic, Result};
-use crate::engine::compile::Answers;
+use crate::engine::answers::{Answered, Asking};
+use crate::engine::compile::{Answers, Attempt};
 use crate::engine::decrypt::Programs;
 use crate::engine::download::Downloads;
-use crate::engine::plan::{Attempt, answered, compiling, grains_of, on_all};
+use crate::engine::plan::on_all;
 use crate::engine::session::Session;
 use crate::engine::settings::Settings;
 use crate::engine::tree::{HostMatcher, TreeCompiler};
@@ -131,20 +132,27 @@ async fn of_hosts(args: SeeArgs, thing: Thing, color: Color) -> Ended {
     let tree = Arc::new(context.tree(&ScopeArgs { sls: words.collect(), pillar: args.pillar })?);
     let hosts = context.hosts(&target).await?;
     let mut summary = context.summary();
-    let (work, compiling, reveal) = (context.work.clone(), compiling(), args.reveal);
+    let (asking, reveal) = (Asking { work: context.work.clone(), compiler: tree.clone(), mine: true }, args.reveal);
     let seen = on_all(&context.work, hosts, &mut summary, move |host| {
-        let (work, tree, compiling) = (work.clone(), tree.clone(), compiling.clone());
+        let (asking, tree) = (asking.clone(), tree.clone());
         async move {
+            let work = &asking.work;
             let id = host.id.clone();
             let mut session = Session::open(work.connect.as_ref(), host, work.stop.clone(), Instant::now() + work.run_timeout).await?;
-            let (grains, name) = (grains_of(&session), id.clone());
-            let value = answered(&mut session, &compiling, move |answers| view(&tree, thing, &name, &grains, answers, reveal)).await?;
+            let (grains, name) = (session.grains.all.clone(), id.clone());
+            let Answered { value, found } =
+                asking.answered(&mut session, move |answers| view(&tree, thing, &name, &grains, answers, reveal)).await?;
+            let notices: Vec<String> = session.grains.notices().into_iter().chain(found.notices).collect();
             session.close().await;
-            Ok((id, value))
+            Ok((id, value, notices))
         }
     })
     .await;
-    for (host, value) in seen {
+    context.work.mine.close().await;
+    for (host, value, notices) in seen {
+        for notice in notices {
+            printer.fault(&Diagnostic::warning(Code::Failed, format!("{host}: {notice}")));
+        }
         if args.json {
             printer.json(&json!({"type": "seen", "host": host, "what": thing.name(), "value": text_keys(value)}));
         } else {

@@ -22,9 +22,15 @@ pub struct Wanted {
 /// Calls that the host has answered.
 pub type Answers = Vec<(Call, Answer)>;
 
+/// What a compile gave, and the calls that are to be answered first; it counts for nothing while there are any.
+pub type Attempt<T> = (Result<T, Vec<Diagnostic>>, Vec<Call>);
+
 /// Compiles the tree of this command for one host. Pure: the same grains and answers give the same lows.
 pub trait Compile: Send + Sync {
     fn compile(&self, id: &str, grains: &Map, answers: &Answers) -> Result<Wanted, Vec<Diagnostic>>;
+
+    /// A host's pillar alone.
+    fn pillar(&self, id: &str, grains: &Map, answers: &Answers) -> Attempt<Map>;
 }
 
 pub type Compiler = Arc<dyn Compile>;

@@ -3,13 +3,16 @@
 //! The engine names neither ssh nor a store nor a clock, and prints nothing: connections come through `link::Connect`, and
 //! everything worth telling goes to a `Sink` as an `Event`.
 
+pub mod answers;
 pub mod apply;
 pub mod compile;
 pub mod decrypt;
 pub mod download;
 pub mod event;
+pub mod grains;
 pub mod history;
 pub mod link;
+pub mod mine;
 pub mod plan;
 pub mod repository;
 pub mod rollback;

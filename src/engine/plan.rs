@@ -7,19 +7,17 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::answers::{Answered, Asking};
 use super::compile::{Answers, Compiler};
 use super::event::{Event, Sink, Summary};
 use super::link::Connect;
+use super::mine::Mine;
 use super::session::{Blobs, Session, Stop};
-use crate::agent::protocol::{Call, PlanRequest};
+use crate::agent::protocol::PlanRequest;
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::fleet::Host;
 use crate::plan::{HostPlan, Low};
 use crate::secret::Mask;
-use crate::value::Map;
-
-/// Templates that ask, are answered, and ask something new: after this many rounds they are asking without end.
-const ROUNDS: usize = 12;
 
 /// How a command works on its hosts.
 #[derive(Clone)]
@@ -31,10 +29,14 @@ pub struct Work {
     pub parallel: usize,
     /// For planning a host, and again for carrying its plan out.
     pub run_timeout: Duration,
-    /// Whether conditions may run commands while a plan is made.
+    /// Whether conditions and templates may run commands while a plan is made.
     pub commands: bool,
     /// Known to this user on this machine alone: goes into fingerprints of plans with secrets.
     pub key: Arc<str>,
+    /// As many compiles at a time as there are processors.
+    pub compiling: Arc<Semaphore>,
+    /// What other hosts know, for `mine.get`.
+    pub mine: Arc<Mine>,
 }
 
 /// A host that has been compared; its agent keeps the plan and waits.
@@ -97,9 +99,9 @@ where
 /// Plans every host. Hosts that fail are told of as events and counted; the others come back with their sessions open.
 pub async fn plan(work: &Work, hosts: Vec<Host>, compiler: Compiler, summary: &mut Summary) -> Vec<Planned> {
     summary.hosts += hosts.len();
-    let compiling = compiling();
-    let inner = work.clone();
-    let planned = on_all(work, hosts, summary, move |host| plan_host(inner.clone(), host, compiler.clone(), compiling.clone())).await;
+    let asking = Asking { work: work.clone(), compiler, mine: true };
+    let planned = on_all(work, hosts, summary, move |host| plan_host(asking.clone(), host)).await;
+    work.mine.close().await;
     for host in &planned {
         summary.count_plan(&host.plan);
         if host.plan.steps.iter().any(|s| s.fails.is_some()) {
@@ -110,14 +112,15 @@ pub async fn plan(work: &Work, hosts: Vec<Host>, compiler: Compiler, summary: &m
     planned
 }
 
-async fn plan_host(work: Work, host: Host, compiler: Compiler, compiling: Arc<Semaphore>) -> Result<Planned> {
+async fn plan_host(asking: Asking, host: Host) -> Result<Planned> {
+    let work = &asking.work;
     let id = host.id.clone();
     let busy = |with| work.sink.event(Event::Busy { host: &id, with });
     busy("connecting");
     let deadline = Instant::now() + work.run_timeout;
     let mut session = Session::open(work.connect.as_ref(), host, work.stop.clone(), deadline).await?;
     busy("compiling");
-    let (grains, name) = (grains_of(&session), id.clone());
+    let (compiler, grains, name) = (asking.compiler.clone(), session.grains.all.clone(), id.clone());
     let attempt = move |answers: &Answers| match compiler.compile(&name, &grains, answers) {
         Ok(mut wanted) => {
             let missing = std::mem::take(&mut wanted.missing);
@@ -125,60 +128,23 @@ async fn plan_host(work: Work, host: Host, compiler: Compiler, compiling: Arc<Se
         }
         Err(faults) => (Err(faults), Vec::new()),
     };
-    let wanted = answered(&mut session, &compiling, attempt).await?;
+    let Answered { value: wanted, found } = asking.answered(&mut session, attempt).await?;
     busy("comparing");
     let mask = Mask::new(&wanted.secrets);
     let names = wanted.lows.iter().map(|low| Name::of(low, &mask)).collect();
     let key = if wanted.secrets.is_empty() { String::new() } else { work.key.to_string() };
-    let request = PlanRequest { lows: wanted.lows, secrets: wanted.secrets, key, commands: work.commands };
-    let plan = session.plan(request, &wanted.blobs).await?;
+    let request = PlanRequest {
+        lows: wanted.lows,
+        secrets: wanted.secrets,
+        key,
+        commands: work.commands,
+        ran: found.ran,
+        grains: session.grains.own.clone(),
+    };
+    let mut plan = session.plan(request, &wanted.blobs).await?;
+    plan.notices.extend(session.grains.notices().into_iter().chain(found.notices).map(|notice| mask.text(&notice)));
     work.sink.event(Event::HostPlanned { host: &id, plan: &plan });
     Ok(Planned { session, plan, blobs: wanted.blobs, names })
-}
-
-/// What the host says of itself, with the id that the roster gives it and the roster's own grains.
-pub fn grains_of(session: &Session) -> Map {
-    let mut grains = session.hello().grains.clone();
-    grains.insert("id", session.host.id.as_str());
-    if let Some(own) = session.host.minion_opts.get("grains").and_then(|g| g.as_map()) {
-        for (name, value) in own {
-            grains.insert(name.clone(), value.clone());
-        }
-    }
-    grains
-}
-
-/// What a compile gave, and the calls that only the host can answer; it counts for nothing while there are any.
-pub type Attempt<T> = (std::result::Result<T, Vec<Diagnostic>>, Vec<Call>);
-
-/// Compiles, asks the host what its templates ask, and compiles again until nothing is asked.
-pub async fn answered<T, F>(session: &mut Session, compiling: &Semaphore, attempt: F) -> Result<T>
-where
-    T: Send + 'static,
-    F: Fn(&Answers) -> Attempt<T> + Send + Sync + 'static,
-{
-    let attempt = Arc::new(attempt);
-    let mut answers = Answers::new();
-    for _ in 0..ROUNDS {
-        let place = compiling.acquire().await;
-        let attempt = attempt.clone();
-        let task = tokio::task::spawn_blocking(move || (attempt(&answers), answers));
-        let ((result, missing), known) =
-            task.await.map_err(|e| Diagnostic::new(Code::Internal, format!("the compiler ended unexpectedly: {e}")))?;
-        drop(place);
-        answers = known;
-        if missing.is_empty() {
-            return result.map_err(joined);
-        }
-        let replies = session.ask(missing.clone()).await?;
-        if replies.len() != missing.len() {
-            return Err(Diagnostic::new(Code::Damaged, "the host answered another number of calls than was asked").into());
-        }
-        answers.extend(missing.into_iter().zip(replies));
-    }
-    Err(Diagnostic::new(Code::Template, format!("the templates ask the host something new after {ROUNDS} rounds of answers"))
-        .hint("a call in a template depends on the answer to another, over and over; ask once and keep the answer in a variable")
-        .into())
 }
 
 /// As many compiles at a time as there are processors.

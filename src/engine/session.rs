@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::grains::Grains;
 use super::link::{Connect, Link};
 use crate::agent::protocol::{
     Answer, Applied, ApplyRequest, Body, Call, CheckRequest, Hello, Message, PlanRequest, RollbackRequest, RunHeader, RunRecord,
@@ -46,6 +47,7 @@ impl Stop {
 
 pub struct Session {
     pub host: Host,
+    pub grains: Grains,
     link: Link,
     streams: u32,
     stop: Stop,
@@ -61,7 +63,8 @@ impl Session {
             () = early.pulled(1) => return Err(interrupted().into()),
             () = sleep_until(deadline) => return Err(late(&host, "connecting").into()),
         };
-        Ok(Session { host, link, streams: 0, stop, deadline })
+        let grains = Grains::of(&host, &link.hello);
+        Ok(Session { host, grains, link, streams: 0, stop, deadline })
     }
 
     pub fn hello(&self) -> &Hello {
@@ -113,9 +116,12 @@ impl Session {
         }
     }
 
+    /// One answer for each call, in their order.
     pub async fn ask(&mut self, calls: Vec<Call>) -> Result<Vec<Answer>> {
-        match self.converse(Body::Ask { calls }, &Blobs::new(), &mut |_| {}).await? {
-            Body::Answers { answers } => Ok(answers),
+        let count = calls.len();
+        match self.converse(Body::Ask { calls, grains: self.grains.own.clone() }, &Blobs::new(), &mut |_| {}).await? {
+            Body::Answers { answers } if answers.len() == count => Ok(answers),
+            Body::Answers { .. } => Err(Diagnostic::new(Code::Damaged, "the host answered another number of calls than was asked").into()),
             other => Err(unexpected(&other)),
         }
     }

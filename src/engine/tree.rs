@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::compile::{Answers, Compile, Wanted};
+use super::compile::{Answers, Attempt, Compile, Wanted};
 use super::decrypt::Programs;
 use super::download::{Digested, Downloads};
 use super::repository::{Snapshot, inside};
@@ -136,14 +136,19 @@ impl Compile for TreeCompiler {
         }
         Ok(Wanted { lows: compiled.lows, blobs: compiled.blobs, secrets: compiled.secrets, missing: compiled.missing })
     }
+
+    fn pillar(&self, id: &str, grains: &Map, answers: &Answers) -> Attempt<Map> {
+        let matcher = HostMatcher { id, grains, nodegroups: &self.nodegroups };
+        let host = HostInput { id, grains, pillar_override: self.pillar.as_ref(), answers, matcher: &matcher };
+        let seen = self.compiler.pillar_data(&host);
+        (seen.found, seen.missing)
+    }
 }
 
 impl TreeCompiler {
-    /// A host's pillar alone.
+    /// A host's pillar alone, as far as it needs no host.
     pub fn pillar_of(&self, id: &str, grains: &Map) -> std::result::Result<Map, Vec<Diagnostic>> {
-        let matcher = HostMatcher { id, grains, nodegroups: &self.nodegroups };
-        let host = HostInput { id, grains, pillar_override: self.pillar.as_ref(), answers: &[], matcher: &matcher };
-        self.compiler.pillar_data(&host).found
+        self.pillar(id, grains, &Answers::new()).0
     }
 
     /// Brings a source on the web into the low that names it.

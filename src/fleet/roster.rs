@@ -51,6 +51,8 @@ pub struct Host {
     /// As ssh's `-o` takes them.
     pub ssh_options: Vec<String>,
     pub minion_opts: Map,
+    /// What it tells other hosts by way of the mine, as Salt writes it.
+    pub mine_functions: Option<Value>,
     /// The agent works below this directory of the host.
     pub root: Option<String>,
     pub span: Option<Span>,
@@ -73,6 +75,7 @@ impl Host {
             timeout: None,
             ssh_options: Vec::new(),
             minion_opts: Map::new(),
+            mine_functions: None,
             root: None,
             span: None,
         }
@@ -92,7 +95,7 @@ pub struct Roster {
 }
 
 /// Keys that mean something here, and those whose meaning is Salt's own business (where its Python bundle lies).
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "host",
     "user",
     "port",
@@ -105,13 +108,14 @@ const KEYS: [&str; 15] = [
     "ssh_options",
     "identities_only",
     "minion_opts",
+    "mine_functions",
     "root",
     "thin_dir",
     "ssh_python_env",
 ];
 
 /// Salt's other keys, and why they have no effect.
-const WITHOUT_EFFECT: [(&str, &str); 9] = [
+const WITHOUT_EFFECT: [(&str, &str); 8] = [
     ("tty", "a terminal would garble what is sent; where sudoers say requiretty, take that out for this user"),
     ("set_path", "the agent looks for programs in the usual places; a state that needs others has `env`"),
     ("cmd_umask", "files get the modes that states name"),
@@ -120,7 +124,6 @@ const WITHOUT_EFFECT: [(&str, &str); 9] = [
     ("ssh_pre_flight_args", "nothing runs on a host before the agent"),
     ("ssh_pre_hook", "nothing runs here before a connection; ssh_config's ProxyCommand can"),
     ("remote_port_forwards", "write RemoteForward in ssh_config and keep that connection open"),
-    ("mine_functions", "the mine is not available"),
 ];
 
 impl Roster {
@@ -257,6 +260,11 @@ impl Reader<'_> {
                 }
                 host.root = Some(root);
             }
+            "mine_functions" => match value {
+                Value::Map(_) | Value::List(_) => host.mine_functions = Some(value),
+                Value::Null => {}
+                other => return Err(self.kind(key, at, "a mapping of names to functions", &other).into()),
+            },
             "thin_dir" | "ssh_python_env" => {}
             "winrm" => return Err(self.error(place, "hosts with Windows cannot be managed").into()),
             key => match WITHOUT_EFFECT.iter().find(|(name, _)| *name == key) {

@@ -9,7 +9,7 @@
 //! One `Compiler` per tree: files are read and templates compiled once, and threads compile many hosts with it at a time. Everything here is
 //! pure: what only a host can answer is collected (`missing`) and given back in `HostInput::answers` for a second round.
 
-mod ask;
+pub mod ask;
 pub mod decrypt;
 pub mod function;
 pub mod glob;
@@ -232,7 +232,7 @@ impl Compiler {
 
     /// Everything the engine needs for one host.
     pub fn compile(&self, host: &HostInput, what: &What) -> Results<Compiled> {
-        let (ask, secrets) = (Arc::new(ask::Ask::new(host.answers)), Arc::new(Secrets::default()));
+        let (ask, secrets) = (self.ask(host, true), Arc::new(Secrets::default()));
         let result = self
             .start(host, &ask, &secrets)
             .and_then(|session| Ok(Compiled { pillar: (*session.pillar).clone(), ..self.wanted(&session, what)? }));
@@ -289,10 +289,19 @@ impl Compiler {
         self.seen(host, |session| Ok((*session.pillar).clone()))
     }
 
-    fn seen<T>(&self, host: &HostInput, look: impl FnOnce(&Session) -> Results<T>) -> Seen<T> {
-        let (ask, secrets) = (Arc::new(ask::Ask::new(host.answers)), Arc::new(Secrets::default()));
-        let found = self.start(host, &ask, &secrets).and_then(|session| look(&session));
-        Seen { found: self.placed(found, &secrets), missing: ask.missing(), secrets: secrets.list() }
+    fn seen<T>(&self, host: &HostInput, look: impl Fn(&Session) -> Results<T>) -> Seen<T> {
+        let at = |guess: bool| {
+            let (ask, secrets) = (self.ask(host, guess), Arc::new(Secrets::default()));
+            let found = self.start(host, &ask, &secrets).and_then(|session| look(&session));
+            Seen { found: self.placed(found, &secrets), missing: ask.missing(), secrets: secrets.list() }
+        };
+        let seen = at(true);
+        // Made of guesses: it is the call and its place that tell what is wrong.
+        if seen.missing.is_empty() { seen } else { Seen { missing: seen.missing, ..at(false) } }
+    }
+
+    fn ask(&self, host: &HostInput, guess: bool) -> Arc<ask::Ask> {
+        Arc::new(ask::Ask::new(host.answers, guess, &self.roots, &self.pillar_roots))
     }
 
     /// Errors with the lines they are about, and without secrets.

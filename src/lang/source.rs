@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::ask::Ask;
 use super::root::{File, clean};
 use super::secret::Secrets;
 use super::{Compiler, Results, Session, glob};
@@ -375,7 +374,7 @@ impl Compiler {
     /// Renders what was fetched for a `Remote` with a template. Gives the secrets of the host too, which the template may have added to.
     pub fn render_fetched(&self, host: &super::HostInput, low: &Low, remote: &Remote, bytes: Vec<u8>) -> Results<(Vec<u8>, Vec<String>)> {
         let secrets = Arc::new(Secrets::default());
-        let rendered = self.start(host, &Arc::new(Ask::new(host.answers)), &secrets);
+        let rendered = self.start(host, &self.ask(host, false), &secrets);
         let rendered = rendered.and_then(|session| self.fetched(&session, low, remote, bytes));
         self.placed(rendered, &secrets).map(|bytes| (bytes, secrets.list()))
     }

@@ -3,6 +3,8 @@
 use super::*;
 use root::{Memory, Mount};
 
+mod asking;
+
 struct Everything;
 
 impl Matcher for Everything {

@@ -228,7 +228,7 @@ pub mod tests {
                 .unwrap();
             child.stdin.take().unwrap().write_all(&command.stdin).unwrap();
             let output = child.wait_with_output().unwrap();
-            Ok(Output { status: output.status.code().unwrap_or(-1), stdout: output.stdout, stderr: output.stderr, timed_out: false })
+            Ok(Output { status: output.status.code().unwrap_or(-1), stdout: output.stdout, stderr: output.stderr, ..Output::default() })
         }
     }
 

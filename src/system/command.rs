@@ -33,6 +33,8 @@ impl Command {
 pub struct Output {
     /// The exit code; 128 + signal where a signal ended it.
     pub status: i32,
+    /// The process's number, while it ran.
+    pub pid: u32,
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
     pub timed_out: bool,

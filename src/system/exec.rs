@@ -109,7 +109,9 @@ impl Plain {
         // SAFETY: between fork and exec the closure makes system calls on what was prepared before, and allocates nothing.
         unsafe { process.pre_exec(before) };
         let child = process.spawn().map_err(failed)?;
-        watch(child, command, &self.kill, output).map_err(|e| failed(e).into())
+        let pid = child.id();
+        let ended = watch(child, command, &self.kill, output).map_err(failed)?;
+        Ok(Output { pid, ..ended })
     }
 
     /// What the child does between fork and exec.
@@ -270,7 +272,7 @@ fn again(e: &io::Error) -> bool {
 
 fn result(status: std::process::ExitStatus, out: Kept, err: Kept, timed_out: bool) -> Output {
     let status = status.code().or_else(|| status.signal().map(|s| 128 + s)).unwrap_or(-1);
-    Output { status, stdout: out.whole(), stderr: err.whole(), timed_out }
+    Output { status, pid: 0, stdout: out.whole(), stderr: err.whole(), timed_out }
 }
 
 /// The beginning and the end of a stream.

@@ -1,46 +1,19 @@
-//! test, sys, grains, cmd, environ, user, group, shadow, pkg, service, status, disk and the like.
+//! test, sys, grains, environ, user, group, shadow, pkg, service, status, disk and the like.
 
 use super::{Arguments, Body, mapping, texts};
 use crate::agent::grains;
-use crate::diagnostic::{Code, Diagnostic, Result};
-use crate::function::args::Args;
-use crate::function::cmd;
+use crate::diagnostic::Result;
 use crate::object::packages::{status, version};
 use crate::object::service::Service;
 use crate::object::user::{GECOS, User};
 use crate::object::{Object, packages};
-use crate::plan::Low;
-use crate::system::{Command, Output, System};
+use crate::system::System;
 use crate::value::{Attrs, Map, Value};
 
 pub(super) const FUNCTIONS: &[(&str, Body)] = &[
     ("alternatives.show_current", |sys, a| {
         Ok(sys.readlink(&format!("/etc/alternatives/{}", a.text(0, "name")?))?.map_or(false.into(), Value::from))
     }),
-    ("cmd.exec_code", |sys, a| {
-        let flag = if a.text(0, "lang")?.contains("php") {
-            "-r"
-        } else if a.text(0, "lang")?.starts_with("perl") {
-            "-e"
-        } else {
-            "-c"
-        };
-        let argv = [a.text(0, "lang")?, flag.to_owned(), a.text(1, "code")?];
-        let command = Command { timeout: Some(cmd::PATIENCE), ..Command::new(argv) };
-        Ok(sys.run(&command)?.text().into())
-    }),
-    ("cmd.has_exec", |sys, a| Ok(which(sys, &a.text(0, "cmd")?)?.is_some().into())),
-    ("cmd.retcode", |sys, a| Ok(run(sys, a)?.0.status.into())),
-    ("cmd.run", |sys, a| Ok(run(sys, a)?.1.into())),
-    ("cmd.run_all", |sys, a| {
-        let (output, _) = run(sys, a)?;
-        let text = |bytes: &[u8]| Value::from(String::from_utf8_lossy(bytes).trim_end_matches('\n').to_owned());
-        Ok(mapping([("retcode", output.status.into()), ("stdout", text(&output.stdout)), ("stderr", text(&output.stderr))]))
-    }),
-    ("cmd.run_stderr", |sys, a| Ok(String::from_utf8_lossy(&run(sys, a)?.0.stderr).trim_end_matches('\n').into())),
-    ("cmd.run_stdout", |sys, a| Ok(run(sys, a)?.0.text().into())),
-    ("cmd.shell", |sys, a| Ok(run(sys, a)?.1.into())),
-    ("cmd.which", |sys, a| Ok(which(sys, &a.text(0, "cmd")?)?.map_or(Value::Null, Value::from))),
     ("disk.usage", disk_usage),
     ("environ.get", |_, a| Ok(std::env::var(a.text(0, "key")?).unwrap_or_else(|_| a.text_or(1, "default", "")).into())),
     ("environ.has_value", |_, a| {
@@ -48,18 +21,18 @@ pub(super) const FUNCTIONS: &[(&str, Body)] = &[
     }),
     ("environ.items", |_, _| Ok(Value::Map(std::env::vars().collect::<Map>()))),
     ("grains.get", |sys, a| {
-        let all = Value::Map(grains::collect(sys));
+        let all = Value::Map(a.grains(sys));
         let default = a.value(1, "default").cloned().unwrap_or_else(|| "".into());
         Ok(all.traverse(&a.text(0, "key")?, &a.text_or(2, "delimiter", ":")).cloned().unwrap_or(default))
     }),
-    ("grains.has_value", |sys, a| Ok(Value::Map(grains::collect(sys)).traverse(&a.text(0, "key")?, ":").is_some_and(Value::truthy).into())),
+    ("grains.has_value", |sys, a| Ok(Value::Map(a.grains(sys)).traverse(&a.text(0, "key")?, ":").is_some_and(Value::truthy).into())),
     ("grains.item", |sys, a| {
-        let all = grains::collect(sys);
+        let all = a.grains(sys);
         Ok(Value::Map(a.names().into_iter().filter_map(|name| Some((name.clone(), all.get(&name)?.clone()))).collect::<Map>()))
     }),
-    ("grains.items", |sys, _| Ok(Value::Map(grains::collect(sys)))),
-    ("grains.ls", |sys, _| {
-        let mut names: Vec<String> = grains::collect(sys).iter().map(|(name, _)| name.to_text()).collect();
+    ("grains.items", |sys, a| Ok(Value::Map(a.grains(sys)))),
+    ("grains.ls", |sys, a| {
+        let mut names: Vec<String> = a.grains(sys).iter().map(|(name, _)| name.to_text()).collect();
         names.sort();
         Ok(texts(names))
     }),
@@ -67,9 +40,13 @@ pub(super) const FUNCTIONS: &[(&str, Body)] = &[
     ("group.info", |sys, a| Ok(sys.group(&a.text(0, "name")?)?.as_ref().map_or_else(|| mapping([]), group))),
     ("group.list_groups", |sys, _| Ok(sorted(sys.groups()?.iter().map(|g| g.name.clone()).collect()))),
     ("pkg.latest_version", |sys, a| latest(sys, a)),
-    ("pkg.list_pkgs", |sys, _| {
-        let all = installed(sys)?;
-        Ok(Value::Map(all.into_iter().collect::<Map>()))
+    ("pkg.list_pkgs", |sys, a| {
+        let all = installed(sys)?.into_iter();
+        Ok(Value::Map(if a.flag(0, "versions_as_list") {
+            all.map(|(name, version)| (name, texts([version]))).collect()
+        } else {
+            all.collect()
+        }))
     }),
     ("pkg.upgrade_available", |sys, a| Ok(latest(sys, a)?.truthy().into())),
     ("pkg.version", |sys, a| {
@@ -84,16 +61,22 @@ pub(super) const FUNCTIONS: &[(&str, Body)] = &[
     ("service.available", |sys, a| Ok(unit(sys, a)?.contains_key("exists").into())),
     ("service.disabled", |sys, a| Ok((!enabled(&unit(sys, a)?)).into())),
     ("service.enabled", |sys, a| Ok(enabled(&unit(sys, a)?).into())),
-    ("service.get_all", |sys, _| {
-        let mut names = Vec::new();
-        for place in ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system", "/run/systemd/system"] {
-            names.extend(sys.list(place)?.into_iter().filter_map(|n| n.strip_suffix(".service").map(str::to_owned)));
-        }
-        Ok(sorted(names))
-    }),
+    ("service.get_all", |sys, _| Ok(texts(services(sys)?))),
     ("service.masked", |sys, a| Ok(unit(sys, a)?.contains_key("masked").into())),
     ("service.missing", |sys, a| Ok((!unit(sys, a)?.contains_key("exists")).into())),
-    ("service.status", |sys, a| Ok(unit(sys, a)?.contains_key("active").into())),
+    ("service.status", |sys, a| {
+        let name = a.text(0, "name")?;
+        if !name.contains(['*', '?', '[']) {
+            return Ok(unit(sys, a)?.contains_key("active").into());
+        }
+        let pattern = name.strip_suffix(".service").unwrap_or(&name);
+        let mut out = Map::new();
+        for name in services(sys)?.into_iter().filter(|n| super::file::glob(pattern.as_bytes(), n.as_bytes())) {
+            let active = Service::new(&format!("{name}.service")).read(sys)?.contains_key("active");
+            out.insert(name, active);
+        }
+        Ok(Value::Map(out))
+    }),
     ("shadow.info", shadow),
     ("status.loadavg", |sys, _| {
         let text = sys.read("/proc/loadavg")?.unwrap_or_default();
@@ -104,7 +87,13 @@ pub(super) const FUNCTIONS: &[(&str, Body)] = &[
     ("status.uptime", |sys, _| {
         let text = sys.read("/proc/uptime")?.unwrap_or_default();
         let seconds = String::from_utf8_lossy(&text).split('.').next().and_then(|s| s.parse::<i64>().ok()).unwrap_or(0);
-        Ok(mapping([("seconds", Value::Int(seconds)), ("days", Value::Int(seconds / 86400))]))
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+        Ok(mapping([
+            ("seconds", Value::Int(seconds)),
+            ("since_t", Value::Int(now - seconds)),
+            ("days", Value::Int(seconds / 86400)),
+            ("time", format!("{}:{}", seconds % 86400 / 3600, seconds % 3600 / 60).into()),
+        ]))
     }),
     ("sys.list_functions", |_, a| {
         let wanted = a.names();
@@ -138,52 +127,21 @@ pub(super) const FUNCTIONS: &[(&str, Body)] = &[
     ("user.primary_group", |sys, a| Ok(sys.user(&a.text(0, "name")?)?.map_or_else(String::new, |u| sys.group_name(u.gid)).into())),
 ];
 
+/// The names of all services, sorted.
+fn services(sys: &System) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for place in ["/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system", "/run/systemd/system"] {
+        names.extend(sys.list(place)?.into_iter().filter_map(|n| n.strip_suffix(".service").map(str::to_owned)));
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
+}
+
 fn sorted(mut names: Vec<String>) -> Value {
     names.sort();
     names.dedup();
     texts(names)
-}
-
-/// What a command says, its two outputs as they came.
-fn run(sys: &System, args: &Arguments) -> Result<(Output, String)> {
-    let line = args.value(0, "cmd").cloned().unwrap_or_default();
-    let name = args.text(0, "cmd")?;
-    let low = Low {
-        id: name.clone(),
-        sls: String::new(),
-        state: "cmd".into(),
-        fun: "run".into(),
-        name: name.clone(),
-        args: args.call.kwargs.clone(),
-        requisites: Vec::new(),
-        control: Default::default(),
-        contents: Vec::new(),
-        span: None,
-    };
-    let mut command = cmd::shell(&Args(&low), &name)?;
-    let patience = *command.timeout.get_or_insert(cmd::PATIENCE);
-    if let Some(words) = line.as_list() {
-        command.argv = words.iter().map(Value::to_text).collect();
-    }
-    command.stdin = args.call.kwargs.get("stdin").map(Value::to_text).unwrap_or_default().into_bytes();
-    let mut said = Vec::new();
-    let output = sys.run_streaming(&command, &mut |piece| said.extend_from_slice(piece))?;
-    if output.timed_out {
-        let summary = format!("`{name}` did not end within {} s and was ended", patience.as_secs());
-        return Err(Diagnostic::new(Code::Failed, summary).hint("`timeout=SECONDS` gives it longer").into());
-    }
-    Ok((output, String::from_utf8_lossy(&said).trim_end_matches('\n').to_owned()))
-}
-
-fn which(sys: &System, name: &str) -> Result<Option<String>> {
-    let places = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-    let paths = if name.starts_with('/') { vec![name.to_owned()] } else { places.iter().map(|p| format!("{p}/{name}")).collect() };
-    for path in paths {
-        if sys.stat(&sys.resolve(&path))?.is_some_and(|s| s.kind == crate::system::FileKind::File && s.mode & 0o111 != 0) {
-            return Ok(Some(path));
-        }
-    }
-    Ok(None)
 }
 
 fn groups(sys: &System, name: &str) -> Result<Vec<String>> {

@@ -1,10 +1,13 @@
 //! Execution functions: what templates, conditions and `basalt call` ask of a host, with Salt's names and answers. They look and do not
 //! touch, but for `cmd.*`, which runs what it is given.
 
+mod around;
+mod command;
 mod file;
 mod host;
 mod network;
 
+use super::grains;
 use super::protocol::{Answer, Call};
 use crate::diagnostic::{Code, Diagnostic, Error, Result, nearest};
 use crate::system::System;
@@ -14,11 +17,11 @@ use crate::value::{Map, Value};
 type Body = fn(&System, &Arguments) -> Result<Value>;
 
 /// All functions, module by module.
-static FUNCTIONS: &[&[(&str, Body)]] = &[host::FUNCTIONS, file::FUNCTIONS, network::FUNCTIONS];
+static FUNCTIONS: &[&[(&str, Body)]] = &[around::FUNCTIONS, command::FUNCTIONS, file::FUNCTIONS, host::FUNCTIONS, network::FUNCTIONS];
 
-/// Answers one call.
-pub fn answer(sys: &System, call: &Call) -> Answer {
-    match run(sys, call) {
+/// Answers one call. `own` are the grains that the controller lays over the host's.
+pub fn answer(sys: &System, call: &Call, own: &Map) -> Answer {
+    match run(sys, call, own) {
         Ok(value) => Answer::Value(value),
         Err(error) => Answer::Error(*error),
     }
@@ -31,7 +34,7 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
-fn run(sys: &System, call: &Call) -> Result<Value> {
+fn run(sys: &System, call: &Call, own: &Map) -> Result<Value> {
     let found = FUNCTIONS.iter().flat_map(|module| module.iter()).find(|(name, _)| *name == call.function);
     let Some((_, body)) = found else {
         let error = Diagnostic::new(Code::Failed, format!("'{}' is not available", call.function));
@@ -40,12 +43,13 @@ fn run(sys: &System, call: &Call) -> Result<Value> {
             None => error.hint("sys.list_functions lists what a host can be asked").into(),
         });
     };
-    body(sys, &Arguments { call })
+    body(sys, &Arguments { call, own })
 }
 
 /// The arguments of a call, by place or by name.
 struct Arguments<'a> {
     call: &'a Call,
+    own: &'a Map,
 }
 
 impl Arguments<'_> {
@@ -64,6 +68,13 @@ impl Arguments<'_> {
 
     fn flag(&self, place: usize, name: &str) -> bool {
         self.value(place, name).is_some_and(Value::truthy)
+    }
+
+    /// The host's grains as templates see them.
+    fn grains(&self, sys: &System) -> Map {
+        let mut all = grains::collect(sys);
+        self.own.iter().for_each(|(name, value)| drop(all.insert(name.clone(), value.clone())));
+        all
     }
 
     /// All arguments by place, as text; lists among them count one by one.
@@ -157,10 +168,16 @@ mod tests {
             ("network.ip_in_subnet", json!(["10.1.2.3", "10.1.0.0/16"]), json!(true)),
             ("network.calc_net", json!(["172.17.0.5", "255.255.255.240"]), json!("172.17.0.0/28")),
             ("network.is_private", json!(["192.168.1.1"]), json!(true)),
-            ("status.uptime", json!([]), json!({"seconds": 3661, "days": 0})),
+            (
+                "network.convert_cidr",
+                json!(["10.1.2.3/8"]),
+                json!({"network": "10.0.0.0", "netmask": "255.0.0.0", "broadcast": "10.255.255.255"}),
+            ),
+            ("network.reverse_ip", json!(["127.0.0.1"]), json!("1.0.0.127.in-addr.arpa")),
+            ("network.interface_ip", json!(["nope"]), json!("Interface \"nope\" not in available interfaces: ")),
         ] {
             let call = Call { function: function.into(), args: serde_json::from_value(args.clone()).unwrap(), kwargs: Map::new() };
-            match answer(&sys, &call) {
+            match answer(&sys, &call, &Map::new()) {
                 Answer::Value(value) => assert_eq!(serde_json::to_value(value).unwrap(), want, "{function} {args}"),
                 Answer::Error(error) => panic!("{function}: {error}"),
             }
@@ -172,12 +189,17 @@ mod tests {
         let (_dir, sys) = root();
         for (kwargs, want) in [
             (json!({"name": "*.txt"}), json!(["/srv/a.txt", "/srv/sub/b.txt"])),
+            (json!({"name": "a.txt", "print": "name,size,type"}), json!([["a.txt", 8, "f"]])),
+            (json!({"grep": "^thr"}), json!(["/srv/sub/b.txt"])),
+            (json!({"size": "-7b", "type": "f"}), json!(["/srv/sub/b.txt"])),
+            (json!({"mtime": "1d"}), json!([])),
+            (json!({"type": "f", "mtime": "-1d", "iname": "A*"}), json!(["/srv/a.txt"])),
             (json!({"type": "d"}), json!(["/srv", "/srv/sub"])),
             (json!({"type": "f", "maxdepth": 1}), json!(["/srv/a.txt"])),
             (json!({"regex": "sub/b"}), json!([])),
         ] {
             let call = Call { function: "file.find".into(), args: vec!["/srv".into()], kwargs: serde_json::from_value(kwargs).unwrap() };
-            assert_eq!(serde_json::to_value(answer(&sys, &call)).unwrap(), json!({"value": want}));
+            assert_eq!(serde_json::to_value(answer(&sys, &call, &Map::new())).unwrap(), json!({"value": want}));
         }
     }
 
@@ -185,7 +207,7 @@ mod tests {
     fn an_unknown_function_names_the_nearest() {
         let (_dir, sys) = root();
         let call = Call { function: "file.file_exist".into(), args: vec![], kwargs: Map::new() };
-        let Answer::Error(error) = answer(&sys, &call) else { panic!() };
+        let Answer::Error(error) = answer(&sys, &call, &Map::new()) else { panic!() };
         assert_eq!(
             (error.summary.as_str(), error.hint.as_deref()),
             ("'file.file_exist' is not available", Some("did you mean file.file_exists?"))

@@ -3,8 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Arguments, Body, mapping, texts};
-use crate::agent::grains;
-use crate::agent::grains::network::{Link, gateways, interfaces};
+use crate::agent::grains::network::{Link, default_routes, interfaces};
 use crate::diagnostic::Result;
 use crate::system::System;
 use crate::value::{Map, Value};
@@ -13,14 +12,17 @@ pub(super) const FUNCTIONS: &[(&str, Body)] = &[
     ("network.calc_net", calc_net),
     ("network.convert_cidr", convert_cidr),
     ("network.default_route", default_route),
-    ("network.get_fqdn", |sys, _| Ok(grains::collect(sys).get("fqdn").cloned().unwrap_or_default())),
+    ("network.get_fqdn", |sys, a| Ok(a.grains(sys).get("fqdn").cloned().unwrap_or_default())),
     ("network.get_hostname", |_, _| Ok(rustix::system::uname().nodename().to_string_lossy().into_owned().into())),
     ("network.hw_addr", hardware),
     ("network.hwaddr", hardware),
-    ("network.interface", |sys, a| Ok(link(sys, a)?.map_or(Value::List(Vec::new()), |link| addresses4(&a.text_or(0, "iface", ""), &link)))),
+    ("network.interface", |sys, a| {
+        let link = link(sys, a)?;
+        Ok(link.map_or_else(|text| text, |link| addresses4(&a.text_or(0, "iface", ""), &link)))
+    }),
     ("network.interface_ip", |sys, a| {
-        let first = link(sys, a)?.and_then(|l| l.addresses.iter().find(|ip| ip.is_ipv4()).map(IpAddr::to_string));
-        Ok(first.unwrap_or_default().into())
+        let first = |link: Link| Value::from(link.addresses.iter().find(|ip| ip.is_ipv4()).map(IpAddr::to_string).unwrap_or_default());
+        Ok(link(sys, a)?.map_or_else(|text| text, first))
     }),
     ("network.interfaces", |sys, _| {
         Ok(Value::Map(interfaces(sys).iter().map(|(name, l)| (name.as_str(), shown(name, l))).collect::<Map>()))
@@ -31,10 +33,17 @@ pub(super) const FUNCTIONS: &[(&str, Body)] = &[
     ("network.ipaddrs", |sys, a| ip_addrs(sys, a, true)),
     ("network.ipaddrs6", |sys, a| ip_addrs(sys, a, false)),
     ("network.is_loopback", |_, a| Ok(address(a, 0, "ip_addr")?.is_loopback().into())),
-    ("network.is_private", |_, a| {
+    ("network.is_private", |_, a| Ok(private(address(a, 0, "ip_addr")?).into())),
+    ("network.reverse_ip", |_, a| {
         Ok(match address(a, 0, "ip_addr")? {
-            IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local(),
-            IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+            IpAddr::V4(ip) => {
+                let [a, b, c, d] = ip.octets();
+                format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+            }
+            IpAddr::V6(ip) => {
+                let digits = format!("{:032x}", u128::from(ip));
+                digits.chars().rev().flat_map(|c| [c, '.']).chain("ip6.arpa".chars()).collect()
+            }
         }
         .into())
     }),
@@ -96,19 +105,63 @@ fn calc_net(_: &System, args: &Arguments) -> Result<Value> {
 
 fn convert_cidr(_: &System, args: &Arguments) -> Result<Value> {
     let (ip, prefix) = cidr(&args.text(0, "cidr")?, args)?;
+    let (mask, last) = match ip {
+        IpAddr::V4(v4) => {
+            let mask = netmask(prefix);
+            (IpAddr::V4(mask), IpAddr::V4(Ipv4Addr::from(u32::from(v4) | !u32::from(mask))))
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+            (IpAddr::V6(mask.into()), IpAddr::V6((u128::from(v6) | !mask).into()))
+        }
+    };
     let net = network(ip, prefix);
     Ok(mapping([
         ("network", net.split('/').next().unwrap_or_default().into()),
-        ("netmask", if ip.is_ipv4() { netmask(prefix).to_string().into() } else { Value::Int(i64::from(prefix)) }),
+        ("netmask", mask.to_string().into()),
+        ("broadcast", last.to_string().into()),
     ]))
 }
 
-fn link(sys: &System, args: &Arguments) -> Result<Option<Link>> {
-    Ok(interfaces(sys).remove(&args.text(0, "iface")?))
+/// What Python's `ipaddress` takes for private: not reachable from everywhere.
+fn private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            ip.is_private()
+                || ip.is_loopback()
+                || ip.is_link_local()
+                || ip.is_documentation()
+                || a == 0
+                || a >= 240
+                || (a == 198 && (b == 18 || b == 19))
+                || ([a, b, c] == [192, 0, 0] && (d < 8 || d == 170 || d == 171))
+        }
+        IpAddr::V6(ip) => {
+            let parts = ip.segments();
+            ip.is_loopback()
+                || ip.is_unspecified()
+                || ip.is_unique_local()
+                || ip.is_unicast_link_local()
+                || ip.to_ipv4_mapped().is_some()
+                || (parts[0] == 0x2001 && (parts[1] < 0x200 || parts[1] == 0xdb8))
+                || parts[..4] == [0x100, 0, 0, 0]
+        }
+    }
+}
+
+/// An interface by its name; Salt answers with a text where there is none.
+fn link(sys: &System, args: &Arguments) -> Result<std::result::Result<Link, Value>> {
+    let name = args.text(0, "iface")?;
+    let mut all = interfaces(sys);
+    Ok(all.remove(&name).ok_or_else(|| {
+        let known: Vec<String> = all.keys().map(|known| format!("\"{known}\"")).collect();
+        format!("Interface \"{name}\" not in available interfaces: {}", known.join(", ")).into()
+    }))
 }
 
 fn hardware(sys: &System, args: &Arguments) -> Result<Value> {
-    Ok(link(sys, args)?.and_then(|l| l.hardware).unwrap_or_default().into())
+    Ok(link(sys, args)?.map_or_else(|text| text, |link| link.hardware.unwrap_or_default().into()))
 }
 
 fn addresses4(name: &str, link: &Link) -> Value {
@@ -125,8 +178,19 @@ fn addresses4(name: &str, link: &Link) -> Value {
 }
 
 fn shown(name: &str, link: &Link) -> Value {
-    let six = link.addresses.iter().zip(&link.prefixes).filter(|(ip, _)| ip.is_ipv6());
-    let six = six.map(|(ip, prefix)| mapping([("address", ip.to_string().into()), ("prefixlen", prefix.to_string().into())]));
+    let six = link
+        .addresses
+        .iter()
+        .zip(&link.prefixes)
+        .filter_map(|(ip, prefix)| if let IpAddr::V6(ip) = ip { Some((ip, prefix)) } else { None });
+    let scope = |ip: &std::net::Ipv6Addr| match () {
+        () if ip.is_loopback() => "host",
+        () if ip.is_unicast_link_local() => "link",
+        () => "global",
+    };
+    let six = six.map(|(ip, prefix)| {
+        mapping([("address", ip.to_string().into()), ("prefixlen", prefix.to_string().into()), ("scope", scope(ip).into())])
+    });
     let mut out = Map::new();
     out.insert("up", link.up);
     if let Some(address) = &link.hardware {
@@ -145,15 +209,14 @@ fn ip_addrs(sys: &System, args: &Arguments, v4: bool) -> Result<Value> {
     let only = args.value(0, "interface").map(Value::to_text);
     let loopback = args.flag(1, "include_loopback");
     let net = args.value(2, "cidr").map(Value::to_text);
-    let private = args.value(3, "type").map(Value::to_text);
+    let kind = args.value(3, "type").map(Value::to_text);
     let mut found: Vec<IpAddr> = Vec::new();
     for (_, link) in interfaces(sys).into_iter().filter(|(name, _)| only.as_ref().is_none_or(|o| o == name)) {
         for ip in link.addresses.into_iter().filter(|ip| ip.is_ipv4() == v4 && (loopback || !ip.is_loopback())) {
             let right_net = net.as_ref().map_or(Ok(true), |net| within(ip, net, args))?;
-            let is_private = matches!(ip, IpAddr::V4(ip) if ip.is_private());
-            let right_type = match private.as_deref() {
-                Some("private") => is_private,
-                Some("public") => !is_private,
+            let right_type = match kind.as_deref() {
+                Some("private") => private(ip),
+                Some("public") => !private(ip),
                 _ => true,
             };
             if right_net && right_type {
@@ -167,15 +230,22 @@ fn ip_addrs(sys: &System, args: &Arguments, v4: bool) -> Result<Value> {
 }
 
 fn default_route(sys: &System, args: &Arguments) -> Result<Value> {
-    let (four, six) = gateways(sys);
     let family = args.value(0, "family").map(Value::to_text);
+    if let Some(family) = family.as_ref().filter(|f| !["inet", "inet6"].contains(&f.as_str())) {
+        return Err(args.error(format!("does not know the address family {family:?}")));
+    }
     let mut out = Vec::new();
-    for (name, gateway, destination) in [("inet", four, "0.0.0.0"), ("inet6", six, "::/0")] {
-        if let Some(gateway) = gateway.filter(|_| family.as_ref().is_none_or(|f| f == name)) {
-            let gateway = gateway.as_str().map_or_else(|| destination.trim_end_matches("/0").to_owned(), str::to_owned);
-            let route =
-                [("addr_family", name.into()), ("destination", destination.into()), ("gateway", gateway.into()), ("flags", "UG".into())];
-            out.push(mapping(route));
+    for route in default_routes(sys) {
+        let (name, destination, netmask) = if route.v4 { ("inet", "0.0.0.0", "0.0.0.0") } else { ("inet6", "::/0", "") };
+        if family.as_ref().is_none_or(|f| f == name) {
+            out.push(mapping([
+                ("addr_family", name.into()),
+                ("destination", destination.into()),
+                ("flags", "UG".into()),
+                ("gateway", route.gateway.map_or_else(|| if route.v4 { "0.0.0.0" } else { "::" }.into(), |g| g.to_string().into())),
+                ("interface", route.interface.into()),
+                ("netmask", netmask.into()),
+            ]));
         }
     }
     Ok(Value::List(out))

@@ -1,13 +1,15 @@
 //! Grains: what Salt's templates and targeting ask of a host, with Salt's names and values.
 //!
 //! Everything comes from small files below the root and a few system calls: no process is started, no name is looked up over the
-//! network, nothing outside `/etc`, `/proc`, `/run`, `/sys`, `/usr` and `/var/lib/dpkg` is touched. `id`, `master` and `server_id` are the
-//! controller's to give.
+//! network, nothing outside `/etc`, `/proc`, `/run`, `/sys`, `/usr` and `/var/lib/dpkg` is touched. `id`, `master`, `server_id` and what the
+//! roster or the host's owner set are the controller's to lay over these (`engine/grains.rs`).
 
+mod distribution;
 mod hardware;
 pub(in crate::agent) mod network;
 mod os;
 
+use super::protocol::GrainFile;
 use crate::system::System;
 use crate::value::{Map, Value};
 
@@ -40,20 +42,36 @@ fn process(host: &Host, grains: &mut Map) {
     grains.insert("ps", "ps -efHww");
     grains.insert("saltversion", SALT_VERSION);
     grains.insert("saltversioninfo", numbers(SALT_VERSION));
-    // The host's own Python: templates choose package names by it.
+    // The host's own Python: templates choose package names by it. Where there is none, what Salt would bring.
     let link = std::fs::read_link(host.sys.path("/usr/bin/python3")).ok();
-    if let Some(version) = link.as_deref().and_then(|l| l.file_name()?.to_str()?.strip_prefix("python")) {
-        let mut info = numbers(version);
-        info.resize(3, Value::Int(0));
-        info.extend([Value::str("final"), Value::Int(0)]);
-        grains.insert("pythonversion", info);
-        grains.insert("pythonexecutable", "/usr/bin/python3");
-    }
+    let version = link.as_deref().and_then(|l| l.file_name()?.to_str()?.strip_prefix("python")).filter(|v| v.starts_with("3."));
+    let mut info = numbers(version.unwrap_or("3.11"));
+    info.resize(3, Value::Int(0));
+    info.extend([Value::str("final"), Value::Int(0)]);
+    grains.insert("pythonversion", info);
+    grains.insert("pythonexecutable", "/usr/bin/python3");
 }
 
 /// The parts of a dotted version, numbers as numbers.
 fn numbers(version: &str) -> Vec<Value> {
-    version.split('.').map(|part| part.parse::<i64>().map_or_else(|_| Value::str(part), Value::Int)).collect()
+    let digits = |part: &&str| part.bytes().all(|b| b.is_ascii_digit());
+    let number = |part: &str| Some(part).filter(digits).and_then(|p| p.parse::<i64>().ok());
+    version.split('.').map(|part| number(part).map_or_else(|| Value::str(part), Value::Int)).collect()
+}
+
+/// The files in which the host's owner has set grains for Salt. They are YAML, which the agent does not read: the controller does.
+pub fn files(sys: &System) -> Vec<GrainFile> {
+    /// More than this is no file of grains.
+    const MOST: usize = 256 << 10;
+    let host = Host { sys };
+    let own = |path: &str| host.text(path).filter(|text| text.len() <= MOST).map(|text| GrainFile { path: path.to_owned(), text });
+    let mut files: Vec<GrainFile> = own("/etc/salt/grains").into_iter().collect();
+    let fragments =
+        host.names("/etc/salt/minion.d").into_iter().filter(|n| n.ends_with(".conf")).map(|n| format!("/etc/salt/minion.d/{n}"));
+    let settings = std::iter::once("/etc/salt/minion".to_owned()).chain(fragments).filter_map(|path| own(&path));
+    // Of the minion's settings only the grains are of use, and passwords may stand beside them.
+    files.extend(settings.filter(|file| file.text.lines().any(|line| line.starts_with("grains:"))));
+    files
 }
 
 /// Reads small files below the root.
@@ -135,20 +153,53 @@ mod tests {
         let grains = collect(&sys);
         assert_eq!(text(&grains, "kernel"), "Linux");
         assert_eq!(grains.get("os"), None);
+        assert_eq!(files(&sys), []);
     }
 
-    /// What Salt 3008.5 says over the same os-release: os, os_family, osfullname, osrelease, oscodename, osfinger.
     #[test]
-    fn distributions_are_named_as_salt_names_them() {
-        let cases = include_str!("os-release.txt");
-        for case in cases.split("\n====\n") {
-            let (want, os_release) = case.split_once('\n').unwrap();
-            let (_dir, sys) = root(&[("/etc/os-release", os_release)]);
-            let grains = collect(&sys);
-            let keys = ["os", "os_family", "osfullname", "osrelease", "oscodename", "osfinger", "osmajorrelease"];
-            let got = keys.map(|k| text(&grains, k)).join("|");
-            assert_eq!(got, want.trim());
+    fn files_of_the_owner_are_handed_over_and_other_settings_are_not() {
+        let (_dir, sys) = root(&[
+            ("/etc/salt/grains", "role: web\n"),
+            ("/etc/salt/minion", "master: m\nmysql.pass: secret\n"),
+            ("/etc/salt/minion.d/b.conf", "grains:\n  a: 1\n"),
+            ("/etc/salt/minion.d/c.txt", "grains: {}\n"),
+        ]);
+        let paths: Vec<String> = files(&sys).into_iter().map(|f| f.path).collect();
+        assert_eq!(paths, ["/etc/salt/grains", "/etc/salt/minion.d/b.conf"]);
+    }
+
+    #[test]
+    fn disks_of_the_machine_are_told_from_its_own_inventions() {
+        let (dir, sys) = root(&[("/sys/devices/pci0/sda/queue/rotational", "1\n"), ("/sys/devices/pci0/nvme0n1/queue/rotational", "0\n")]);
+        std::fs::create_dir_all(dir.path().join("sys/block")).unwrap();
+        for (name, target) in [
+            ("sda", "../devices/pci0/sda"),
+            ("nvme0n1", "../devices/pci0/nvme0n1"),
+            ("dm-0", "../devices/virtual/block/dm-0"),
+            ("sdb", "../devices/pci0/sdb"),
+        ] {
+            std::os::unix::fs::symlink(target, dir.path().join("sys/block").join(name)).unwrap();
         }
+        let grains = collect(&sys);
+        assert_eq!((text(&grains, "disks"), text(&grains, "ssds")), (r#"["sda"]"#.into(), r#"["nvme0n1"]"#.into()));
+    }
+
+    #[test]
+    fn graphics_are_named_by_the_list_of_pci_where_there_is_lspci() {
+        let list = "# c\n10de  NVIDIA Corporation\n\t1eb8  TU104GL [Tesla T4]\n\t\t10de 12a2  Tesla T4\n1234  Else\n\t1111  VGA\n";
+        let device = [
+            ("/sys/bus/pci/devices/0000:00:1e.0/class", "0x030200\n"),
+            ("/sys/bus/pci/devices/0000:00:1e.0/vendor", "0x10de\n"),
+            ("/sys/bus/pci/devices/0000:00:1e.0/device", "0x1eb8\n"),
+            ("/sys/bus/pci/devices/0000:00:1f.0/class", "0x020000\n"),
+            ("/usr/share/misc/pci.ids", list),
+        ];
+        let (_dir, sys) = root(&device);
+        assert_eq!(text(&collect(&sys), "num_gpus"), "0");
+        let (_dir, sys) = root(&[&device[..], &[("/usr/bin/lspci", "")]].concat());
+        let grains = collect(&sys);
+        assert_eq!(text(&grains, "num_gpus"), "1");
+        assert_eq!(text(&grains, "gpus"), r#"[{"vendor":"nvidia","model":"TU104GL [Tesla T4]"}]"#);
     }
 
     #[test]
@@ -159,7 +210,7 @@ mod tests {
                 "/proc/cpuinfo",
                 "processor\t: 0\nmodel name\t: Some CPU\nflags\t\t: fpu hypervisor\nprocessor\t: 1\nmodel name\t: Some CPU\n",
             ),
-            ("/proc/cmdline", "BOOT=a=b quiet\n"),
+            ("/proc/cmdline", "BOOT=a=b root=\"/dev/x y\" quiet\n"),
             ("/sys/class/dmi/id/sys_vendor", "QEMU\n"),
             ("/etc/machine-id", "abc\n"),
             ("/etc/resolv.conf", "# x\nsearch example.com\nnameserver 192.0.2.53\nnameserver fd00::1\n"),
@@ -172,7 +223,7 @@ mod tests {
         assert_eq!(text(&grains, "virtual"), "kvm");
         assert_eq!(text(&grains, "manufacturer"), "QEMU");
         assert_eq!(text(&grains, "machine_id"), "abc");
-        assert_eq!(text(&grains, "kernelparams"), r#"[["BOOT","a=b"],["quiet",null]]"#);
+        assert_eq!(text(&grains, "kernelparams"), r#"[["BOOT",null],["root","/dev/x y"],["quiet",null]]"#);
         let all = Value::Map(grains);
         assert_eq!(all.traverse("dns:ip6_nameservers:0", ":"), Some(&Value::str("fd00::1")));
         assert_eq!(all.traverse("dns:search:0", ":"), Some(&Value::str("example.com")));

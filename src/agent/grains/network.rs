@@ -38,13 +38,21 @@ pub(super) fn collect(host: &Host, grains: &mut Map) {
         grains.insert(fqdn_grain, if all.is_empty() { Vec::new() } else { named });
         grains.insert(grain, all.iter().map(|a| Value::from(a.to_string())).collect::<Vec<_>>());
     }
-    let (ip4_gw, ip6_gw) = (gateway4(host), gateway6(host));
-    grains.insert("ip_gw", ip4_gw.is_some() || ip6_gw.is_some());
-    grains.insert("ip4_gw", ip4_gw.unwrap_or(Value::Bool(false)));
-    grains.insert("ip6_gw", ip6_gw.unwrap_or(Value::Bool(false)));
+    // Salt asks `ip`, and knows nothing without it.
+    if host.program("ip") {
+        let routes = routes(host);
+        grains.insert("ip_gw", !routes.is_empty());
+        for (grain, v4) in [("ip4_gw", true), ("ip6_gw", false)] {
+            let first = routes.iter().find(|route| route.v4 == v4);
+            grains.insert(grain, first.map_or(Value::Bool(false), |r| r.gateway.map_or(Value::Bool(true), |g| g.to_string().into())));
+        }
+    }
     grains.insert("fqdns", if fqdn.contains('.') { vec![Value::from(fqdn.as_str())] } else { Vec::new() });
     grains.insert("fqdn", fqdn);
-    grains.insert("dns", resolver(&host.text("/etc/resolv.conf").unwrap_or_default()));
+    grains.insert(
+        "dns",
+        resolver(&["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"].iter().find_map(|p| host.text(p)).unwrap_or_default()),
+    );
 }
 
 /// The addresses of a hosts file and their names, the canonical one first.
@@ -182,37 +190,46 @@ fn netlink_address(body: &[u8]) -> Option<Address> {
     Some(Address { index, ip: local.or(address)?, prefix, broadcast })
 }
 
-/// The default route's gateway; `true` for a default route without one.
-fn gateway4(host: &Host) -> Option<Value> {
-    let routes = host.text("/proc/net/route")?;
-    routes.lines().skip(1).find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [_, "00000000", gateway, _, _, _, _, "00000000", ..] = fields.as_slice() else { return None };
-        // Printed as the host holds it in memory, in network order.
-        let gateway = Ipv4Addr::from(u32::from_str_radix(gateway, 16).ok()?.to_ne_bytes());
-        Some(if gateway.is_unspecified() { Value::Bool(true) } else { Value::from(gateway.to_string()) })
-    })
+/// A default route.
+pub(in crate::agent) struct Route {
+    pub v4: bool,
+    pub gateway: Option<IpAddr>,
+    pub interface: String,
+    metric: u32,
 }
 
-fn gateway6(host: &Host) -> Option<Value> {
+/// The default routes of this network namespace, IPv4 first, the preferred ones first.
+fn routes(host: &Host) -> Vec<Route> {
     /// RTF_REJECT: the kernel's own unreachable default.
     const REJECT: u32 = 0x0200;
-    let routes = host.text("/proc/net/ipv6_route")?;
-    routes.lines().find_map(|line| {
+    let (four, six) = (host.text("/proc/net/route").unwrap_or_default(), host.text("/proc/net/ipv6_route").unwrap_or_default());
+    let four = four.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let [destination, "00", _, _, gateway, _, _, _, flags, ..] = fields.as_slice() else { return None };
+        let [interface, "00000000", gateway, _, _, _, metric, "00000000", ..] = fields.as_slice() else { return None };
+        // Printed as the host holds it in memory, in network order.
+        let gateway = Ipv4Addr::from(u32::from_str_radix(gateway, 16).ok()?.to_ne_bytes());
+        let gateway = (!gateway.is_unspecified()).then_some(IpAddr::V4(gateway));
+        Some(Route { v4: true, gateway, interface: (*interface).to_owned(), metric: metric.parse().unwrap_or(0) })
+    });
+    let six = six.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [destination, "00", _, _, gateway, metric, _, _, flags, interface] = fields.as_slice() else { return None };
         if destination.bytes().any(|b| b != b'0') || u32::from_str_radix(flags, 16).ok()? & REJECT != 0 {
             return None;
         }
         let gateway = Ipv6Addr::from(u128::from_str_radix(gateway, 16).ok()?);
-        Some(if gateway.is_unspecified() { Value::Bool(true) } else { Value::from(gateway.to_string()) })
-    })
+        let gateway = (!gateway.is_unspecified()).then_some(IpAddr::V6(gateway));
+        let metric = u32::from_str_radix(metric, 16).unwrap_or(0);
+        Some(Route { v4: false, gateway, interface: (*interface).to_owned(), metric })
+    });
+    let mut all: Vec<Route> = four.chain(six).collect();
+    all.sort_by_key(|route| (!route.v4, route.metric));
+    all
 }
 
 /// For the execution function `network.default_route`.
-pub(in crate::agent) fn gateways(sys: &crate::system::System) -> (Option<Value>, Option<Value>) {
-    let host = Host { sys };
-    (gateway4(&host), gateway6(&host))
+pub(in crate::agent) fn default_routes(sys: &crate::system::System) -> Vec<Route> {
+    routes(&Host { sys })
 }
 
 fn resolver(text: &str) -> Map {

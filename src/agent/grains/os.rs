@@ -1,6 +1,6 @@
-//! Grains of the operating system: distribution, kernel, init, locale.
+//! Grains of the operating system: kernel, architecture, init, security, locale.
 
-use super::{Host, numbers};
+use super::{Host, distribution};
 use crate::value::{Map, Value};
 
 pub fn collect(host: &Host, grains: &mut Map) {
@@ -10,15 +10,12 @@ pub fn collect(host: &Host, grains: &mut Map) {
     grains.insert("kernelversion", uname.version().to_string_lossy().into_owned());
     let cpuarch = uname.machine().to_string_lossy().into_owned();
 
-    let release = ["/etc/os-release", "/usr/lib/os-release"].iter().find_map(|p| host.text(p)).unwrap_or_default();
-    let release = assignments(&release);
-    if let Some(distribution) = distribution(host, &release) {
-        let family = distribution.family.clone();
-        grains.insert("osarch", if family == "Debian" { debian_arch(host, &cpuarch) } else { cpuarch.clone() });
-        distribution.write(grains);
-    }
+    distribution::collect(host, grains);
+    let debian = grains.get("os_family").and_then(Value::as_str) == Some("Debian");
+    grains.insert("osarch", if debian { debian_arch(host, &cpuarch) } else { cpuarch.clone() });
     grains.insert("cpuarch", cpuarch);
-    grains.insert("transactional", host.exists("/usr/sbin/transactional-update"));
+    grains.insert("transactional", host.program("transactional-update"));
+    grains.insert("fibre_channel_host", host.exists("/sys/class/fc_host"));
     grains.insert("init", init(host));
     if let Some(id) = host.line("/etc/machine-id").or_else(|| host.line("/var/lib/dbus/machine-id")) {
         grains.insert("machine_id", id);
@@ -27,33 +24,52 @@ pub fn collect(host: &Host, grains: &mut Map) {
         let mut selinux = Map::new();
         let enforce = host.line("/sys/fs/selinux/enforce");
         selinux.insert("enabled", enforce.is_some());
-        selinux.insert(
-            "enforced",
-            match enforce.as_deref() {
+        if host.program("getenforce") {
+            let word = match enforce.as_deref() {
                 Some("1") => "Enforcing",
                 Some(_) => "Permissive",
                 None => "Disabled",
-            },
-        );
+            };
+            selinux.insert("enforced", word);
+        }
         grains.insert("selinux", selinux);
     }
-    if host.program("systemctl") {
+    if host.program("systemctl") && host.program("localectl") {
         grains.insert("systemd", systemd(host));
     }
     let parameters = host.text("/proc/cmdline").unwrap_or_default();
-    let parameters: Vec<Value> = parameters
-        .split_whitespace()
-        .map(|p| match p.split_once('=') {
-            Some((name, value)) => Value::List(vec![name.into(), value.into()]),
-            None => Value::List(vec![p.into(), Value::Null]),
+    // Salt knows a value only where one equals sign stands in the word: `root=UUID=…` has none.
+    let parameters: Vec<Value> = words(&parameters)
+        .iter()
+        .map(|p| match p.split('=').collect::<Vec<_>>().as_slice() {
+            [name, value] => Value::List(vec![(*name).into(), value.trim_matches('"').into()]),
+            parts => Value::List(vec![parts.first().copied().unwrap_or_default().into(), Value::Null]),
         })
         .collect();
     grains.insert("kernelparams", parameters);
     grains.insert("locale_info", locale(host));
 }
 
+/// Words as a shell parts them: quotes keep white space together and go.
+fn words(text: &str) -> Vec<String> {
+    let (mut all, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    for c in text.chars() {
+        match quote {
+            Some(q) if c == q => quote = None,
+            None if c == '"' || c == '\'' => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            None if c.is_whitespace() => all.extend(word.take()),
+            _ => word.get_or_insert_default().push(c),
+        }
+    }
+    all.extend(word);
+    all
+}
+
 /// `NAME="value"` lines as the shell would read them.
-fn assignments(text: &str) -> Vec<(String, String)> {
+pub fn assignments(text: &str) -> Vec<(String, String)> {
     let unquote = |value: &str| {
         let value = value.trim();
         let inner = ['"', '\''].iter().find_map(|q| value.strip_prefix(*q)?.strip_suffix(*q)).unwrap_or(value);
@@ -66,191 +82,6 @@ fn assignments(text: &str) -> Vec<(String, String)> {
     };
     let lines = text.lines().map(str::trim).filter(|l| !l.starts_with('#'));
     lines.filter_map(|line| line.split_once('=')).map(|(name, value)| (name.trim().to_owned(), unquote(value))).collect()
-}
-
-#[derive(Default)]
-struct Distribution {
-    os: String,
-    family: String,
-    full: String,
-    release: String,
-    codename: String,
-    lsb: [(&'static str, String); 3],
-}
-
-impl Distribution {
-    fn write(self, grains: &mut Map) {
-        for (name, value) in self.lsb {
-            if !value.is_empty() {
-                grains.insert(name, value);
-            }
-        }
-        if !self.release.is_empty() {
-            let info = numbers(&self.release);
-            let first = info.first().cloned().unwrap_or_default();
-            if let Value::Int(major) = first {
-                grains.insert("osmajorrelease", major);
-            }
-            let name = if ["Debian", "Raspbian", "AlmaLinux"].contains(&self.os.as_str()) { &self.os } else { &self.full };
-            let version = if ["Ubuntu", "Pop", "NixOS"].contains(&self.os.as_str()) { self.release.clone() } else { first.to_text() };
-            grains.insert("osfinger", format!("{name}-{version}"));
-            grains.insert("osrelease_info", info);
-        }
-        grains.insert("os", self.os);
-        grains.insert("os_family", self.family);
-        grains.insert("osfullname", self.full);
-        grains.insert("osrelease", self.release);
-        grains.insert("oscodename", self.codename);
-    }
-}
-
-/// From os-release, with lsb-release and centos-release where Salt prefers them. `None` where the root has none of them.
-fn distribution(host: &Host, release: &[(String, String)]) -> Option<Distribution> {
-    let of = |name: &str| release.iter().find(|(n, _)| n == name).map(|(_, v)| v.trim()).filter(|v| !v.is_empty());
-    let name = of("NAME")?;
-    let id = of("ID").unwrap_or("linux");
-    let version = of("VERSION").unwrap_or_default();
-    let lsb = assignments(&host.text("/etc/lsb-release").unwrap_or_default());
-    let lsb_of = |name: &str| lsb.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).filter(|v| !v.is_empty());
-
-    let mut d = Distribution { os: os_name(name, id), full: name.to_owned(), ..Distribution::default() };
-    let (lsb_id, lsb_release, mut lsb_codename);
-    if let Some(distributor) = lsb_of("DISTRIB_ID") {
-        (lsb_id, lsb_release, lsb_codename) = (distributor, lsb_of("DISTRIB_RELEASE"), lsb_of("DISTRIB_CODENAME"));
-    } else {
-        let mut number = of("VERSION_ID").map(str::to_owned);
-        let cpe: Vec<&str> = of("CPE_NAME").unwrap_or_default().split(':').collect();
-        let offset = if cpe.get(1) == Some(&"2.3") { 3 } else { 2 };
-        let (vendor, cpe_version) = (cpe.get(offset).copied().unwrap_or_default(), cpe.get(offset + 2).copied().unwrap_or_default());
-        if ["suse", "opensuse"].contains(&vendor) {
-            d.os = "SUSE".into();
-            if name == "openSUSE Leap" {
-                d.full = "Leap".into();
-            } else if version == "Tumbleweed" {
-                d.full = version.into();
-            }
-            if vendor == "opensuse" && !cpe_version.is_empty() {
-                number = Some(cpe_version.to_owned());
-            }
-        }
-        let named = release.iter().any(|(n, _)| n == "VERSION_CODENAME");
-        let codename = if named { of("VERSION_CODENAME") } else { of("PRETTY_NAME") };
-        (lsb_id, lsb_release, lsb_codename) = (name.to_owned(), number, codename.map(str::to_owned));
-    }
-    d.release = lsb_release.clone().unwrap_or_default();
-    // CentOS names only its major version in os-release.
-    if lsb_codename.as_deref().is_some_and(|c| c.contains("CentOS Linux 7") || c.contains("CentOS Linux 8"))
-        && let Some(full) = host.line("/etc/centos-release").and_then(|t| t.split_whitespace().find(|w| w.contains('.')).map(str::to_owned))
-    {
-        d.release = full;
-    }
-    if ["Rocky", "AlmaLinux"].contains(&d.os.as_str())
-        && let Some(bracketed) = lsb_codename.as_deref().and_then(in_brackets)
-    {
-        lsb_codename = Some(bracketed.to_owned());
-    }
-    let codename = || match release.iter().find(|(n, _)| n == "VERSION_CODENAME") {
-        Some((_, codename)) => codename.clone(),
-        None => in_brackets(version).unwrap_or_default().to_owned(),
-    };
-    d.codename = lsb_codename.clone().unwrap_or_else(codename);
-    if d.codename.contains("Red Hat") {
-        d.codename = codename();
-    }
-    d.family = family(&d.os).to_owned();
-    d.lsb = [
-        ("lsb_distrib_id", lsb_id),
-        ("lsb_distrib_release", lsb_release.unwrap_or_default()),
-        ("lsb_distrib_codename", lsb_codename.unwrap_or_default()),
-    ];
-    Some(d)
-}
-
-fn in_brackets(text: &str) -> Option<&str> {
-    Some(text.split_once('(')?.1.split_once(')')?.0)
-}
-
-/// Salt's short name of a distribution.
-fn os_name(name: &str, id: &str) -> String {
-    match (id, name) {
-        ("astra", "Astra Linux (Orel)") => return "AstraLinuxCE".into(),
-        ("astra", "Astra Linux (Smolensk)") => return "AstraLinuxSE".into(),
-        _ => {}
-    }
-    // " GNU/Linux" and " Linux" go, whatever their case.
-    let mut plain = String::new();
-    let mut rest = name;
-    while let Some(c) = rest.chars().next() {
-        let after = rest.get(c.len_utf8()..).unwrap_or_default();
-        let word = ["gnu/linux", "linux"].iter().find(|w| after.get(..w.len()).is_some_and(|s| s.eq_ignore_ascii_case(w)));
-        match word {
-            Some(word) if !c.is_alphanumeric() && c != '_' => rest = after.get(word.len()..).unwrap_or_default(),
-            _ => {
-                plain.push(c);
-                rest = after;
-            }
-        }
-    }
-    let plain = plain.trim();
-    let short: String = plain.chars().filter(|c| *c != ' ').flat_map(char::to_lowercase).take(10).collect();
-    let known = match short.as_str() {
-        "redhatente" => "RedHat",
-        "gentoobase" => "Gentoo",
-        "archarm" => "Arch ARM",
-        "arch" => "Arch",
-        "debian" => "Debian",
-        "raspbian" => "Raspbian",
-        "fedoraremi" | "pidora" => "Fedora",
-        "amazonami" => "Amazon",
-        "alt" => "ALT",
-        "enterprise" | "oracleserv" => "OEL",
-        "cloudserve" | "cloudlinux" => "CloudLinux",
-        "virtuozzo" => "Virtuozzo",
-        "almalinux" | "almalinuxk" => "AlmaLinux",
-        "scientific" => "ScientificLinux",
-        "synology" => "Synology",
-        "nilrt" => "NILinuxRT",
-        "poky" => "Poky",
-        "manjaro" | "manjarolin" => "Manjaro",
-        "univention" => "Univention",
-        "antergos" => "Antergos",
-        "sles" => "SUSE",
-        "void" => "Void",
-        "slesexpand" => "RES",
-        "linuxmint" => "Mint",
-        "neon" => "KDE neon",
-        "pop" => "Pop",
-        "rocky" => "Rocky",
-        "alibabaclo" => "Alinux",
-        "mendel" => "Mendel",
-        "photon" => "VMware Photon OS",
-        _ => plain,
-    };
-    if id == "pop" { "Pop".into() } else { known.to_owned() }
-}
-
-fn family(os: &str) -> &str {
-    match os {
-        "Ubuntu" | "Mint" | "Trisquel" | "GCEL" | "Linaro" | "elementary OS" | "elementary" | "Univention" | "Raspbian" | "Devuan"
-        | "antiX" | "Kali" | "Parrot OS" | "neon" | "Cumulus" | "Deepin" | "KDE neon" | "IDMS" | "TurnKey" | "Pop" | "AstraLinuxCE"
-        | "AstraLinuxSE" | "Mendel" | "OSMC" => "Debian",
-        "Fedora" | "Chapeau" | "Korora" | "FedBerry" | "CentOS" | "CentOS Stream" | "GoOSe" | "Scientific" | "Amazon" | "CloudLinux"
-        | "Virtuozzo" | "AlmaLinux" | "AlmaLinux Kitten" | "OVS" | "OEL" | "XCP" | "XCP-ng" | "XenServer" | "RES" | "Sangoma"
-        | "VMware Photon OS" | "AlterOS" | "RED OS" | "ALT" | "ScientificLinux" | "Rocky" | "Alinux" | "openEuler" => "RedHat",
-        "SLES"
-        | "SUSE Enterprise Server"
-        | "SLED"
-        | "openSUSE"
-        | "SUSE"
-        | "openSUSE Leap"
-        | "openSUSE Tumbleweed"
-        | "SLES_SAP"
-        | "alfaLinux" => "Suse",
-        "Arch ARM" | "Manjaro" | "Manjaro ARM" | "Antergos" | "EndeavourOS" => "Arch",
-        "Mandrake" => "Mandriva",
-        "Funtoo" => "Gentoo",
-        own => own,
-    }
 }
 
 /// What `dpkg --print-architecture` prints: dpkg's own ELF header tells, whatever the kernel runs.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Function, Site, error, hash, text};
+use super::{Call, Function, Site, error, hash, text};
 use crate::diagnostic::Result;
 use crate::value::Value;
 
@@ -40,6 +40,8 @@ pub const TABLE: &[(&str, Function)] = &[
         };
         Ok(Value::Map(s.templates.read(&env, &path).map(entry).unwrap_or_default()))
     }),
+    ("cmd.script", script),
+    ("cmd.script_retcode", |s, c| Ok(script(s, c)?.as_map().and_then(|m| m.get("retcode")).cloned().unwrap_or_default())),
     ("slsutil.file_exists", |s, c| {
         let [path, saltenv] = c.bind(["path", "saltenv"], 1)?;
         Ok(Value::Bool(file_exists(s, &text(path), &saltenv.map_or("base".into(), Value::to_text))))
@@ -78,6 +80,23 @@ pub const TABLE: &[(&str, Function)] = &[
         }
     }),
 ];
+
+/// The script comes from the tree, and the host runs it: it goes along with the call.
+fn script(site: &Site, call: Call) -> Result<Value> {
+    let source = call.args.first().or_else(|| call.kwargs.get("source")).map(Value::to_text);
+    let source = source.ok_or_else(|| error(format!("{} needs the argument source", call.name)))?;
+    let (path, env) = split(site, &source, call.kwargs.get("saltenv"))?;
+    let file = site.templates.read(&env, &path).ok_or_else(|| error(format!("there is no file {source}")))?;
+    let mut body = file.text.to_string();
+    match call.kwargs.get("template").filter(|t| t.truthy()).map(Value::to_text).as_deref() {
+        None => {}
+        Some("jinja") => body = site.renderer.nested(&file.file, &body, &site.context.for_file(&path))?.text,
+        Some(other) => return Err(error(format!("cmd.script renders with jinja only, not with {other}"))),
+    }
+    let mut kwargs = call.kwargs.clone();
+    kwargs.insert("__script__", body);
+    site.context.host.call("cmd.script", call.args, &kwargs)
+}
 
 fn strings(items: impl IntoIterator<Item = String>) -> Value {
     Value::List(items.into_iter().map(Value::Str).collect())

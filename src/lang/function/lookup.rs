@@ -49,6 +49,15 @@ pub const TABLE: &[(&str, Function)] = &[
         let found = traverse_map(&s.context.grains, &text(key), ":").map_or_else(String::new, Value::to_text);
         Ok(Value::Bool(found == text(value)))
     }),
+    // Salt sets the grain where it is missing; here that is a state's to do.
+    ("grains.get_or_set_hash", |s, c| {
+        let [name, _, _] = c.bind(["name", "length", "chars"], 1)?;
+        let name = text(name);
+        traverse_map(&s.context.grains, &name, ":").cloned().ok_or_else(|| {
+            let fault = error(format!("the grain {name} is not set, and grains.get_or_set_hash would set it while a plan is made"));
+            Box::new(fault.hint("set it with the state grains.present, in the roster's minion_opts, or keep the value in pillar"))
+        })
+    }),
     ("grains.items", |s, _| Ok(Value::Map((*s.context.grains).clone()))),
     ("grains.item", |s, c| several(&s.context.grains, c)),
     ("grains.ls", |s, _| {

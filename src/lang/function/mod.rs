@@ -2,15 +2,19 @@
 //! the tree answer, and plain computation. Everything else goes to [`HostCalls`](crate::lang::jinja::HostCalls).
 
 mod check;
-pub(super) mod data;
+pub mod data;
 mod files;
 pub mod hash;
 mod lookup;
 mod matching;
 pub mod network;
 mod path;
+mod random;
+mod refused;
 mod slsutil;
 mod version;
+
+pub use refused::refused;
 
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::lang::jinja::{Context, Renderer, Templates};
@@ -25,8 +29,19 @@ pub struct Site<'a> {
 
 type Function = fn(&Site<'_>, Call<'_>) -> Result<Value>;
 
-fn tables() -> [&'static [(&'static str, Function)]; 9] {
-    [lookup::TABLE, slsutil::TABLE, files::TABLE, path::TABLE, network::TABLE, hash::TABLE, version::TABLE, check::TABLE, matching::TABLE]
+fn tables() -> [&'static [(&'static str, Function)]; 10] {
+    [
+        lookup::TABLE,
+        slsutil::TABLE,
+        files::TABLE,
+        path::TABLE,
+        network::TABLE,
+        hash::TABLE,
+        version::TABLE,
+        check::TABLE,
+        matching::TABLE,
+        random::TABLE,
+    ]
 }
 
 fn find(name: &str) -> Option<Function> {
@@ -131,8 +146,17 @@ pub fn exists(name: &str) -> bool {
 
 /// Calls a function; `None` where only the host can answer.
 pub fn call(site: &Site, name: &str, args: &[Value], kwargs: &Map) -> Option<Result<Value>> {
-    let function = find(name)?;
-    Some(function(site, Call { name, args, kwargs }))
+    match find(name) {
+        Some(function) => Some(function(site, Call { name, args, kwargs })),
+        // By way of its runner too the mine is asked.
+        None if name == "saltutil.runner" && runner(args, kwargs).is_some_and(|runner| runner == "mine.get") => None,
+        None => refused(name).map(|fault| Err(Box::new(fault))),
+    }
+}
+
+/// Which of a master's runners `saltutil.runner` is to run.
+pub fn runner(args: &[Value], kwargs: &Map) -> Option<String> {
+    args.first().or_else(|| kwargs.get("name")).map(Value::to_text)
 }
 
 /// Functions that change their first argument, a dict, and give it back.

@@ -26,7 +26,7 @@ impl Exec for Real {
         }
         let done = process.output().unwrap();
         output(&done.stdout);
-        Ok(Output { status: done.status.code().unwrap_or(-1), stdout: done.stdout, stderr: done.stderr, timed_out: false })
+        Ok(Output { status: done.status.code().unwrap_or(-1), stdout: done.stdout, stderr: done.stderr, ..Output::default() })
     }
 }
 

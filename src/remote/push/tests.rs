@@ -13,7 +13,7 @@ use crate::remote::local::spawn;
 
 /// A program that does what the agent does at its start: `--probe` succeeds, otherwise magic and hello, and then it repeats its arguments.
 fn agent(marker: &str) -> Agents {
-    let hello = Hello { protocol: 1, version: marker.into(), grains: Default::default(), generation: 0, uid: 0 };
+    let hello = Hello { protocol: 1, version: marker.into(), grains: Default::default(), grain_files: vec![], generation: 0, uid: 0 };
     let frame = encode(&Message { stream: 0, body: Body::Hello(hello) }).unwrap();
     let octal: String = [MAGIC, &frame].concat().iter().map(|byte| format!("\\{byte:03o}")).collect();
     let script =

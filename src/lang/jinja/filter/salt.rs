@@ -157,7 +157,6 @@ pub const TABLE: &[(&str, Filter)] = &[
     ("http_query", |state, v, a| host(state, "http.query", v, a)),
 ];
 
-/// Chance is asked of the host, whose answer is kept with the plan: made here it would change with every rendering.
 fn random(state: &mut State<'_, '_>, value: &Value, args: Args) -> Done {
     host(state, "random.get_str", value, args)
 }
@@ -172,7 +171,8 @@ fn host(state: &mut State<'_, '_>, function: &str, value: &Value, args: Args) ->
     for (key, value) in &args.named {
         named.insert(key.as_str(), to_plain(value)?);
     }
-    super::plain_result(run.context.host.call(function, &positional, &named))
+    let answer = crate::lang::function::call(&run.site(), function, &positional, &named);
+    super::plain_result(answer.unwrap_or_else(|| run.context.host.call(function, &positional, &named)))
 }
 
 /// Salt's `traverse_dict_and_list`: in a list, a dict with such a key comes before the index; a dict's key may be a number.
