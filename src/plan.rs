@@ -223,11 +223,23 @@ pub enum Kind {
     Git,
     /// An answer in debconf's database, by its question.
     Debconf,
+    /// A compiled locale, by glibc's name for it: `locale:de_DE.utf8`.
+    Locale,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 9] =
-        [Kind::File, Kind::User, Kind::Group, Kind::Packages, Kind::Service, Kind::Crontab, Kind::Sysctl, Kind::Git, Kind::Debconf];
+    pub const ALL: [Kind; 10] = [
+        Kind::File,
+        Kind::User,
+        Kind::Group,
+        Kind::Packages,
+        Kind::Service,
+        Kind::Crontab,
+        Kind::Sysctl,
+        Kind::Git,
+        Kind::Debconf,
+        Kind::Locale,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -240,6 +252,7 @@ impl Kind {
             Kind::Sysctl => "sysctl",
             Kind::Git => "git",
             Kind::Debconf => "debconf",
+            Kind::Locale => "locale",
         }
     }
 }

@@ -330,7 +330,7 @@ fn rank(key: &Key, now: &Attrs, before: &Attrs) -> (u8, usize, Key) {
         Kind::Packages => (3, 0),
         Kind::File if before.is_empty() => (4, usize::MAX - depth),
         Kind::File => (5, depth),
-        Kind::Crontab | Kind::Sysctl | Kind::Git | Kind::Debconf => (6, 0),
+        Kind::Crontab | Kind::Sysctl | Kind::Git | Kind::Debconf | Kind::Locale => (6, 0),
         Kind::User => (7, 0),
         Kind::Group => (8, 0),
         Kind::Service => (9, usize::from(now.is_empty())),

@@ -14,6 +14,7 @@ mod edit;
 pub mod event;
 pub mod file;
 pub mod git;
+pub mod grains;
 pub mod group;
 pub mod host;
 pub mod ini;
@@ -51,6 +52,7 @@ pub static FUNCTIONS: &[&[Entry]] = &[
     event::FUNCTIONS,
     file::FUNCTIONS,
     git::FUNCTIONS,
+    grains::FUNCTIONS,
     group::FUNCTIONS,
     host::FUNCTIONS,
     ini::FUNCTIONS,

@@ -13,6 +13,7 @@ pub mod ask;
 pub mod decrypt;
 pub mod function;
 pub mod glob;
+mod grains;
 mod graph;
 pub mod high;
 mod include;
@@ -258,6 +259,7 @@ impl Compiler {
             remote: Vec::new(),
             errors: Vec::new(),
             accumulated: HashMap::new(),
+            grains: None,
         };
         for (index, (low, env)) in lows.iter_mut().zip(&envs).enumerate() {
             sources.fill(index, low, env);

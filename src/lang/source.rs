@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::grains::{Change, Grains};
 use super::root::{File, clean};
 use super::secret::Secrets;
 use super::{Compiler, Results, Session, glob};
@@ -46,6 +47,8 @@ pub(super) struct Sources<'a> {
     pub errors: Vec<Diagnostic>,
     /// What `file.accumulated` has gathered so far: by file, by name.
     pub accumulated: HashMap<String, Map>,
+    /// The host's grains as the states so far have made them, once one asks.
+    pub grains: Option<Grains>,
 }
 
 impl Sources<'_> {
@@ -93,6 +96,7 @@ impl Sources<'_> {
                     low.args.insert("failed", said);
                 }
             }
+            ("grains", _) => self.grain(low)?,
             ("pkgrepo", _) => self.repository_keys(index, low, env)?,
             ("cmd", "script") => {
                 if !low.args.get("source").is_some_and(Value::truthy) {
@@ -214,6 +218,25 @@ impl Sources<'_> {
             names.insert("accumulator", Value::Map(accumulated.clone()));
         }
         self.compiler.template(self.session, file, env, path, &names)
+    }
+
+    /// A grain of the host's own file.
+    fn grain(&mut self, low: &mut Low) -> Result<()> {
+        let mut grains = match self.grains.take() {
+            Some(grains) => grains,
+            None => Grains::new(self.session.host.grains, &*self.session.context.host)?,
+        };
+        let change = grains.apply(low)?;
+        self.grains = Some(grains);
+        match change {
+            Change::None => {}
+            Change::Failed(why) => drop(low.args.insert("failed", why)),
+            Change::Text(text) => {
+                let content = self.content("contents".into(), text.into_bytes().into(), None);
+                low.contents.push(content);
+            }
+        }
+        Ok(())
     }
 
     /// Texts for a file that a later state makes, each once.

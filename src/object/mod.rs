@@ -12,6 +12,7 @@ pub mod debconf;
 pub mod file;
 pub mod git;
 pub mod group;
+pub mod locale;
 pub mod packages;
 pub mod service;
 pub mod sysctl;
@@ -34,6 +35,7 @@ static OBJECTS: &[(Kind, Make)] = &[
     (Kind::Debconf, |question| Box::new(debconf::Debconf::new(question))),
     (Kind::Git, |path| Box::new(git::Git::new(path))),
     (Kind::Group, |name| Box::new(group::Group::new(name))),
+    (Kind::Locale, |name| Box::new(locale::Locale::new(name))),
     (Kind::Packages, |manager| Box::new(packages::Packages::new(manager))),
     (Kind::Service, |unit| Box::new(service::Service::new(unit))),
     (Kind::Sysctl, |name| Box::new(sysctl::Sysctl::new(name))),

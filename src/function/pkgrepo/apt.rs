@@ -106,7 +106,7 @@ impl File {
 /// Everything of a source but where it is.
 fn fill(paragraph: &mut Paragraph, source: &Source) {
     paragraph.set("Components", Some(source.components.join(" ")));
-    for (field, option) in [("Architectures", "arch"), ("Signed-By", "signed-by"), ("Trusted", "trusted")] {
+    for (field, option) in [("Trusted", "trusted"), ("Signed-By", "signed-by"), ("Architectures", "arch")] {
         if let Some(value) = source.option(option) {
             paragraph.set(field, Some(value.replace(',', " ")));
         }

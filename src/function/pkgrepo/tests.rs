@@ -69,7 +69,7 @@ fn paragraphs_are_understood_and_made() {
         &mut host,
         &format!(r#"{{"name": "deb [arch=amd64] http://x/ a main", "file": "{own}", "signedby": "/etc/apt/keyrings/x.asc"}}"#),
     );
-    let text = "Types: deb\nURIs: http://x/\nSuites: a\nComponents: main\nArchitectures: amd64\nSigned-By: /etc/apt/keyrings/x.asc\n";
+    let text = "Types: deb\nURIs: http://x/\nSuites: a\nComponents: main\nSigned-By: /etc/apt/keyrings/x.asc\nArchitectures: amd64\n";
     assert_eq!(host.at(own), text);
     apply(&mut host, &low("pkgrepo.absent", r#"{"name": "deb http://deb.debian.org/debian trixie main contrib"}"#));
     assert!(host.at(file).contains("Suites: trixie-updates\n"), "{}", host.at(file));
