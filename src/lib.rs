@@ -6,20 +6,23 @@
 //!
 //! The crate's map, in the order in which modules may know each other (imports point to the left only; `tests/layers.rs` holds it):
 //!
-//! `value diagnostic secret yaml plan ← system ← object ← function ← agent ← fleet ← lang ← engine ← remote, store ← cli`
+//! `value diagnostic secret budget yaml plan ← system ← object ← function ← agent ← fleet ← lang ← engine ← remote, store ← cli`
 //!
-//! Everything up to `agent` is also the host side (`basalt-agent`); the rest needs the feature `controller`.
+//! Everything up to `agent` is also the host side (`basalt-agent`); the rest needs the feature `controller`. Its part
+//! `language` alone compiles trees; it is what fuzzing builds.
 
 pub mod agent;
+#[cfg(feature = "language")]
+pub mod budget;
 #[cfg(feature = "controller")]
 pub mod cli;
 pub mod diagnostic;
 #[cfg(feature = "controller")]
 pub mod engine;
-#[cfg(feature = "controller")]
+#[cfg(feature = "language")]
 pub mod fleet;
 pub mod function;
-#[cfg(feature = "controller")]
+#[cfg(feature = "language")]
 pub mod lang;
 pub mod object;
 pub mod plan;
@@ -30,5 +33,5 @@ pub mod secret;
 pub mod store;
 pub mod system;
 pub mod value;
-#[cfg(feature = "controller")]
+#[cfg(feature = "language")]
 pub mod yaml;

@@ -7,13 +7,16 @@
 mod scalar;
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::rc::Rc;
+use std::sync::Once;
 
 use indexmap::IndexMap;
 use libyaml_safer::{EventData, Parser, ScalarStyle};
 
+use crate::budget;
 use crate::diagnostic::{Code, Diagnostic, Result, Span};
 use crate::value::{Map, Value};
 use scalar::Tag;
@@ -145,9 +148,11 @@ fn place(mark: libyaml_safer::Mark) -> Place {
 
 impl Reader<'_, '_> {
     fn next(&mut self) -> Step<(EventData, Place)> {
-        // The parser panics where a tag stands right before a comma (`[!a, b]`): input must not be able to end the process.
-        match catch_unwind(AssertUnwindSafe(|| self.parser.parse())) {
-            Ok(Ok(mut event)) => {
+        budget::work(1);
+        budget::check().map_err(|e| Problem::new(self.last, e.text()))?;
+        // The parser panics at some odd tags (`[!a, b]`): input must not be able to end the process.
+        match quietly(|| self.parser.parse()) {
+            Some(Ok(mut event)) => {
                 if let EventData::Scalar { value, style: ScalarStyle::Literal | ScalarStyle::Folded, .. } = &mut event.data
                     && self.open_end
                     && event.end_mark.index >= self.text.len() as u64
@@ -158,10 +163,10 @@ impl Reader<'_, '_> {
                 self.last = place(event.start_mark);
                 Ok((event.data, self.last))
             }
-            Ok(Err(error)) => Err(self.refused(&error)),
-            Err(_) => {
-                let mut problem = Problem::new(self.last, "a tag with nothing behind it cannot be read");
-                problem.hint = Some("put a blank between a tag and a comma");
+            Some(Err(error)) => Err(self.refused(&error)),
+            None => {
+                let mut problem = Problem::new(self.last, "a tag behind this place cannot be read");
+                problem.hint = Some("put a blank between a tag and a comma, and no %-escapes into it");
                 Err(problem)
             }
         }
@@ -202,6 +207,28 @@ impl Reader<'_, '_> {
         }
         Place { line: 1, column: 1 }
     }
+}
+
+thread_local! {
+    /// A panic of this thread is expected and says nothing.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs what may panic; `None` if it did, without a word on standard error.
+fn quietly<T>(task: impl FnOnce() -> T) -> Option<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = take_hook();
+        set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                before(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let result = catch_unwind(AssertUnwindSafe(task));
+    QUIET.set(false);
+    result.ok()
 }
 
 /// A node of the graph, aliases shared.
@@ -339,8 +366,11 @@ struct Constructor {
 
 impl Constructor {
     fn node(&mut self, raw: &Raw) -> Step<Node> {
+        // A long text that many aliases name counts each time.
+        let size = if let RawData::Scalar(_, text) = &raw.data { 1 + text.len() / 64 } else { 1 };
         self.left =
-            self.left.checked_sub(1).ok_or_else(|| Problem::new(raw.place, "the document's aliases unfold into too many values"))?;
+            self.left.checked_sub(size).ok_or_else(|| Problem::new(raw.place, "the document's aliases unfold into too many values"))?;
+        budget::check().map_err(|e| Problem::new(raw.place, e.text()))?;
         let data = match &raw.data {
             RawData::Scalar(tag, text) => Data::Scalar(scalar::construct(tag, text).map_err(|summary| Problem::new(raw.place, summary))?),
             RawData::List(items) => Data::List(items.iter().map(|item| self.node(item)).collect::<Step<_>>()?),

@@ -66,6 +66,7 @@ fn every_line_has_exactly_the_documented_fields() {
         &["run", "here", "--json", "--", "echo", "hello"],
         &["show", "low", "--json", "here"],
         &["plan", "--json", "nobody"],
+        &["diff", "--json", "HEAD"],
     ] {
         lines += &basalt(args, &repository);
     }
@@ -82,7 +83,6 @@ fn every_line_has_exactly_the_documented_fields() {
         }
         seen.insert(kind.to_owned());
     }
-    let wanted =
-        "plan_started host_planned host_failed run_started output state_done host_done rolled_back summary error run answer seen exited";
+    let wanted = "plan_started host_planned host_failed run_started output state_done host_done rolled_back summary error run answer seen exited diff_started difference diff_summary";
     assert_eq!(seen, wanted.split(' ').map(str::to_owned).collect::<BTreeSet<_>>());
 }

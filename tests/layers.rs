@@ -9,6 +9,7 @@ const ORDER: &[&[&str]] = &[
     &["value"],
     &["diagnostic"],
     &["secret"],
+    &["budget"],
     &["yaml"],
     &["plan"],
     &["system"],

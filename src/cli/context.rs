@@ -1,6 +1,6 @@
 //! What most commands begin with: the repository, its settings and roster, the hosts that are meant, the way to reach them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,14 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use super::print::Printer;
 use super::{ConnectArgs, End, RepositoryArgs, ScopeArgs, TargetArgs};
-use crate::agent::protocol::RunHeader;
-use crate::diagnostic::{Code, Diagnostic, Result, nearest};
-use crate::engine::compile::Compiler;
+use crate::agent::protocol::{Answer, Call, RunHeader};
+use crate::diagnostic::{Code, Diagnostic, Result, Severity, nearest};
+use crate::engine::compile::{Answers, Attempt, Compile, Compiler, Wanted};
 use crate::engine::event::{Source, Summary};
 use crate::engine::history::run_id;
 use crate::engine::mine::{GRAINS, Memory, Mine};
 use crate::engine::plan::{Planned, Work, compiling, on_all};
 use crate::engine::repository::{Snapshot, is_url};
+use crate::engine::salt_master::SaltMaster;
 use crate::engine::saved::{SavedPlan, Scope};
 use crate::engine::session::{Session, Stop, interrupted};
 use crate::engine::settings::Settings;
@@ -35,6 +36,8 @@ use crate::value::{Map, Value};
 const GRAINS_AGE: u64 = 3600;
 /// What a host said so long ago (seconds) stands for it in the mine where it cannot be asked.
 const MINE_AGE: u64 = 24 * 3600;
+/// Longer answers (bytes) are not kept for later.
+const LONGEST_ANSWER: usize = 64 << 10;
 const RUN_TIMEOUT: u64 = 3600;
 const PARALLEL: u64 = 100;
 
@@ -48,14 +51,16 @@ pub struct Context {
     roster: Roster,
     /// Hosts of which it could not be told whether they are meant.
     unasked: Mutex<Summary>,
+    /// What hosts answered to their templates in this command.
+    answers: Arc<Mutex<HashMap<String, Answers>>>,
 }
 
 impl Context {
     pub fn open(repository: &RepositoryArgs, connect: &ConnectArgs, printer: Arc<Printer>) -> Result<Context> {
-        let snapshot = Arc::new(Snapshot::open(&repository.repo, repository.commit.as_deref(), &cache_folder())?);
-        let settings = settings(&snapshot)?;
-        let roster = roster(&snapshot, &settings, repository)?;
-        roster.warnings.iter().for_each(|warning| printer.fault(warning));
+        let opened = Opened::at(repository, repository.commit.as_deref())?;
+        let roster = opened.roster(repository)?;
+        opened.notices.iter().chain(&roster.warnings).for_each(|notice| printer.fault(notice));
+        let Opened { snapshot, settings, .. } = opened;
         let source = Source {
             repository: snapshot.name.clone(),
             tree: snapshot.tree.clone(),
@@ -83,7 +88,8 @@ impl Context {
                 Arc::new(Remembered(store.clone())),
             )),
         };
-        Ok(Context { printer, snapshot, source, settings, store, work, roster, unasked: Mutex::default() })
+        let (unasked, answers) = Default::default();
+        Ok(Context { printer, snapshot, source, settings, store, work, roster, unasked, answers })
     }
 
     /// The hosts that a target means. Where it speaks of grains or pillar, those are known from the last hour or asked.
@@ -191,18 +197,22 @@ impl Context {
         remember(&self.store, &format!("grains/{host}"), &Seen { time: now(), grains: grains.clone() });
     }
 
-    /// Keeps the grains that hosts greeted with, where the store has none of the last hour.
+    /// Keeps the grains that hosts greeted with, where the store has none of the last hour or other answers to templates.
     pub fn remember_grains(&self, planned: &[Planned]) {
         for host in planned {
             let id = &host.session.host.id;
             if self.seen(id).is_none() {
                 self.remember_seen(id, &host.session.grains.all);
             }
+            let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+            if let Some(answers) = answers.filter(|answers| *answers != answers_of(&self.store, id)) {
+                remember(&self.store, &format!("answers/{id}"), &answers);
+            }
         }
     }
 
     pub fn compiler(&self, scope: &ScopeArgs) -> Result<Compiler> {
-        Ok(Arc::new(self.tree(scope)?))
+        Ok(Arc::new(Listening { tree: self.tree(scope)?, answers: self.answers.clone() }))
     }
 
     pub fn tree(&self, scope: &ScopeArgs) -> Result<TreeCompiler> {
@@ -242,14 +252,93 @@ impl Context {
     }
 }
 
+/// What was last seen of a host.
 #[derive(Serialize, Deserialize)]
 struct Seen {
+    /// Seconds since the epoch.
     time: u64,
     grains: Map,
 }
 
+/// What hosts answered to their templates when they were last planned.
+pub fn answers_of(store: &Arc<dyn Store>, host: &str) -> Answers {
+    let entry = store.get(&format!("answers/{host}")).ok().flatten();
+    entry.and_then(|entry| serde_json::from_slice(&entry.value).ok()).unwrap_or_default()
+}
+
+/// Compiles, and keeps what hosts answered, so that `basalt diff` has it later. What holds a secret is not kept.
+struct Listening {
+    tree: TreeCompiler,
+    answers: Arc<Mutex<HashMap<String, Answers>>>,
+}
+
+impl Compile for Listening {
+    fn compile(&self, id: &str, grains: &Map, answers: &Answers) -> std::result::Result<Wanted, Vec<Diagnostic>> {
+        let wanted = self.tree.compile(id, grains, answers)?;
+        if wanted.missing.is_empty() {
+            let plain = |pair: &&(Call, Answer)| {
+                let text = serde_json::to_string(pair).unwrap_or_default();
+                text.len() <= LONGEST_ANSWER && !wanted.secrets.iter().any(|secret| text.contains(&escaped(secret)))
+            };
+            let plain = answers.iter().filter(plain).cloned().collect();
+            self.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned(), plain);
+        }
+        Ok(wanted)
+    }
+
+    fn pillar(&self, id: &str, grains: &Map, answers: &Answers) -> Attempt<Map> {
+        self.tree.pillar(id, grains, answers)
+    }
+}
+
+/// A text as it stands in JSON.
+fn escaped(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default().trim_matches('"').to_owned()
+}
+
+/// The files that a command compiles, and what is set for them.
+pub struct Opened {
+    pub snapshot: Arc<Snapshot>,
+    pub settings: Settings,
+    /// What a Salt master's settings ask for in vain.
+    pub notices: Vec<Diagnostic>,
+    roster_defaults: Map,
+}
+
+impl Opened {
+    /// The state repository, or what `--salt-config` names. Without a commit, as its files are now.
+    pub fn at(repository: &RepositoryArgs, commit: Option<&str>) -> Result<Opened> {
+        let Some(folder) = &repository.salt_config else {
+            let snapshot = Arc::new(Snapshot::open(&repository.repo, commit, &cache_folder())?);
+            let settings = settings(&snapshot)?;
+            return Ok(Opened { snapshot, settings, notices: Vec::new(), roster_defaults: Map::new() });
+        };
+        let SaltMaster { mut settings, roster_defaults, mut notices } = SaltMaster::read(folder)?;
+        let snapshot = match commit {
+            Some(commit) => {
+                let work_tree = settings.into_repository()?;
+                Snapshot::open(&work_tree.display().to_string(), Some(commit), &cache_folder())?
+            }
+            None => Snapshot::of_roots(&folder.display().to_string(), &settings.all_roots())?,
+        };
+        if snapshot.roots.is_some() {
+            let note = Diagnostic::warning(Code::Repository, format!("{}: {}", snapshot.name, snapshot.short()));
+            notices.push(Diagnostic { severity: Severity::Note, ..note });
+        }
+        Ok(Opened { settings: beneath(settings)?, snapshot: Arc::new(snapshot), notices, roster_defaults })
+    }
+
+    pub fn roster(&self, repository: &RepositoryArgs) -> Result<Roster> {
+        roster(&self.snapshot, &self.settings, repository, &self.roster_defaults)
+    }
+
+    pub fn tree(&self, what: What, pillar: Option<Map>) -> Result<TreeCompiler> {
+        TreeCompiler::new(&self.snapshot, &self.settings, what, pillar, cache_folder())
+    }
+}
+
 /// The grains a host had, and how many seconds ago.
-fn seen(store: &Arc<dyn Store>, host: &str) -> Option<(u64, Map)> {
+pub fn seen(store: &Arc<dyn Store>, host: &str) -> Option<(u64, Map)> {
     let entry = store.get(&format!("grains/{host}")).ok()??;
     let seen: Seen = serde_json::from_slice(&entry.value).ok()?;
     // What was seen in the future was seen before the clock was put right.
@@ -307,7 +396,7 @@ pub fn machine(session: &Session) -> String {
     session.hello().grains.get("machine_id").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn form(target: &TargetArgs) -> Form {
+pub fn form(target: &TargetArgs) -> Form {
     let f = &target.form;
     match () {
         () if f.list => Form::List,
@@ -335,10 +424,14 @@ fn short_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
 
 /// `basalt.yaml` of the repository, then the user's settings, then the machine's; BASALT_… variables go before all of them.
 fn settings(snapshot: &Snapshot) -> Result<Settings> {
-    let mut own = match snapshot.read("basalt.yaml")? {
+    beneath(match snapshot.read("basalt.yaml")? {
         Some(file) => Settings::parse(&String::from_utf8_lossy(&file.bytes), "basalt.yaml")?,
         None => Settings::default(),
-    };
+    })
+}
+
+/// The tree's own settings with those of the environment over them, and the user's and the machine's below.
+fn beneath(mut own: Settings) -> Result<Settings> {
     let number = |name: &str| -> Result<Option<u64>> {
         match std::env::var(name) {
             Err(_) => Ok(None),
@@ -356,7 +449,7 @@ fn settings(snapshot: &Snapshot) -> Result<Settings> {
     Ok(own.or(users).or(Settings::read(Path::new("/etc/basalt/config.yaml"))?))
 }
 
-fn roster(snapshot: &Arc<Snapshot>, settings: &Settings, repository: &RepositoryArgs) -> Result<Roster> {
+fn roster(snapshot: &Arc<Snapshot>, settings: &Settings, repository: &RepositoryArgs, defaults: &Map) -> Result<Roster> {
     let (name, text) = match (&repository.roster, &settings.roster) {
         (Some(path), _) => (path.display().to_string(), read_outside(path)?),
         (None, Some(path)) if path.starts_with('/') => (path.clone(), read_outside(Path::new(path))?),
@@ -376,7 +469,7 @@ fn roster(snapshot: &Arc<Snapshot>, settings: &Settings, repository: &Repository
         }
     };
     let text = if ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) { rendered(&name, &text)? } else { text };
-    Roster::parse(&text, &name, &Map::new())
+    Roster::parse(&text, &name, defaults)
 }
 
 /// A roster's templates see no host and no other file.
@@ -423,13 +516,14 @@ pub fn pillar_argument(argument: Option<&str>) -> Result<Option<Map>> {
 
 /// The tree of a repository alone, for what needs no host.
 pub fn tree_of(repository: &RepositoryArgs, what: What, pillar: Option<Map>) -> Result<TreeCompiler> {
-    let snapshot = Arc::new(Snapshot::open(&repository.repo, repository.commit.as_deref(), &cache_folder())?);
-    TreeCompiler::new(&snapshot, &settings(&snapshot)?, what, pillar, cache_folder())
+    Opened::at(repository, repository.commit.as_deref())?.tree(what, pillar)
 }
 
 /// Where the history of this repository is kept: one folder per repository, named by where it is.
 pub fn store_of(repository: &RepositoryArgs) -> Result<Arc<dyn Store>> {
-    let place = if is_url(&repository.repo) {
+    let place = if let Some(folder) = &repository.salt_config {
+        folder.canonicalize().unwrap_or_else(|_| folder.clone()).display().to_string()
+    } else if is_url(&repository.repo) {
         repository.repo.clone()
     } else {
         let found = git2::Repository::discover(&repository.repo).ok();

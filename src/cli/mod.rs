@@ -6,9 +6,11 @@ mod call;
 mod context;
 mod data;
 mod demo;
+mod diff;
 mod doc;
 mod explain;
 mod init;
+mod markdown;
 mod plan;
 pub mod print;
 mod progress;
@@ -46,6 +48,8 @@ enum Command {
     Init(init::InitArgs),
     /// Show what would change, per host, with diffs
     Plan(plan::PlanArgs),
+    /// What a change of the tree means for each host, asking none
+    Diff(diff::DiffArgs),
     /// Plan, ask, apply
     Apply(apply::ApplyArgs),
     /// Take a run back, showing first what that changes
@@ -80,6 +84,9 @@ pub struct RepositoryArgs {
     /// Plan this commit, branch or tag instead of the work tree
     #[arg(long, value_name = "REF", help_heading = "Repository")]
     commit: Option<String>,
+    /// Instead of a repository: the settings of a Salt master (`/etc/salt`), with its file_roots, pillar_roots, nodegroups and roster
+    #[arg(long, value_name = "DIR", conflicts_with = "repo", help_heading = "Repository")]
+    salt_config: Option<PathBuf>,
     /// The roster (Salt's format) instead of the repository's
     #[arg(long, value_name = "FILE", env = "BASALT_ROSTER", help_heading = "Repository")]
     roster: Option<PathBuf>,
@@ -212,6 +219,7 @@ async fn dispatch(command: Command, color: Color) -> u8 {
         Command::Demo(args) => (args.json, demo::run(args, color).await),
         Command::Init(args) => (false, init::run(args, color)),
         Command::Plan(args) => (args.json, plan::run(args, color).await),
+        Command::Diff(args) => (args.json, diff::run(args, color).await),
         Command::Apply(args) => (args.json, apply::run(args, color).await),
         Command::Rollback(args) => (args.json, rollback::run(args, color).await),
         Command::Runs(args) => (args.json, runs::run(args, color)),

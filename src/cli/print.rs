@@ -117,7 +117,7 @@ impl Printer {
         }
     }
 
-    fn fault_text(&self, fault: &Diagnostic, indent: &str) -> String {
+    pub fn fault_text(&self, fault: &Diagnostic, indent: &str) -> String {
         let color = self.color && std::io::stderr().is_terminal();
         let word = match fault.severity {
             Severity::Error => ("error", Paint::Red),
@@ -507,7 +507,7 @@ pub fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
-fn host_names(hosts: &[String]) -> String {
+pub fn host_names(hosts: &[String]) -> String {
     match hosts {
         [one] => clean(one),
         many if many.len() <= 8 => clean(&many.join(", ")),

@@ -10,8 +10,10 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use git2::{ObjectType, Oid, TreeWalkMode, TreeWalkResult};
+use sha2::{Digest, Sha256};
 
 use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::lang::root::{Directory, Tree};
 
 /// The files of a state repository at one moment, with the names git gives that moment.
 pub struct Snapshot {
@@ -27,8 +29,10 @@ pub struct Snapshot {
     pub dirty: bool,
     /// The folder of a work tree; `None` where files come from a commit.
     pub folder: Option<PathBuf>,
+    /// Folders anywhere on this machine instead of a repository: a Salt master's roots, which hold all files.
+    pub roots: Option<Vec<PathBuf>>,
     files: BTreeMap<String, Blob>,
-    git: Mutex<git2::Repository>,
+    git: Option<Mutex<git2::Repository>>,
 }
 
 #[derive(Clone, Copy)]
@@ -61,6 +65,73 @@ impl Snapshot {
         }
     }
 
+    /// The folders that a Salt master serves, as they are now, wherever they lie. Their tree is known by a hash of all they hold.
+    pub fn of_roots(name: &str, roots: &[PathBuf]) -> Result<Snapshot> {
+        let mut real = Vec::new();
+        for root in roots {
+            match root.canonicalize() {
+                Ok(root) => real.push(root),
+                // Salt serves what there is.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(Diagnostic::io(format_args!("open the root {}", root.display()), &e).into()),
+            }
+        }
+        let mut sha = Sha256::new();
+        for root in &real {
+            let fault = |e: std::io::Error| Diagnostic::io(format_args!("read {}", root.display()), &e);
+            let directory = Directory::new(root, root.display().to_string()).and_then(|d| d.within(&real)).map_err(fault)?;
+            sha.update(root.as_os_str().as_encoded_bytes());
+            for path in directory.list().map_err(fault)? {
+                let Some(file) = directory.read(&path).map_err(fault)? else { continue };
+                sha.update(format!("\0{path}\0{:o}\0{}\0", file.mode, file.bytes.len()));
+                sha.update(&file.bytes);
+            }
+            sha.update(b"\0\0");
+        }
+        let tree = crate::plan::hex(&sha.finalize());
+        Ok(Snapshot {
+            name: name.to_owned(),
+            tree: tree.get(..40).unwrap_or(&tree).to_owned(),
+            commit: String::new(),
+            subject: String::new(),
+            dirty: false,
+            folder: None,
+            roots: Some(real),
+            files: BTreeMap::new(),
+            git: None,
+        })
+    }
+
+    /// The work tree's folder of the repository that a place lies in.
+    pub fn work_tree_of(place: &Path) -> Result<PathBuf> {
+        let shown = place.display().to_string();
+        let repository = git2::Repository::discover(place).map_err(|e| not_a_repository(&shown, &e))?;
+        let folder = repository.workdir().unwrap_or_else(|| repository.path()).to_owned();
+        folder.canonicalize().map_err(|e| Diagnostic::io(format_args!("open {}", folder.display()), &e).into())
+    }
+
+    /// The best common ancestor of two commits, as `git diff A...B` begins with it.
+    pub fn merge_base(place: &str, a: &str, b: &str, cache: &Path) -> Result<String> {
+        let url = is_url(place);
+        let repository =
+            if url { fetched(place, cache)? } else { git2::Repository::discover(place).map_err(|e| not_a_repository(place, &e))? };
+        let commit = |reference: &str| -> Result<Oid> {
+            let fault = |e: git2::Error| no_commit(place, reference, &e);
+            let object = repository
+                .revparse_single(reference)
+                .or_else(|e| if url { repository.revparse_single(&format!("origin/{reference}")) } else { Err(e) })
+                .map_err(fault)?;
+            Ok(object.peel_to_commit().map_err(fault)?.id())
+        };
+        let base = repository.merge_base(commit(a)?, commit(b)?);
+        Ok(base
+            .map_err(|_| {
+                Diagnostic::new(Code::Repository, format!("{a} and {b} have no commit in common"))
+                    .hint(format!("`{a}..{b}` compares the two themselves"))
+            })?
+            .to_string())
+    }
+
     fn of_commit(repository: git2::Repository, place: &str, reference: &str, url: bool) -> Result<Snapshot> {
         let fault = |e: git2::Error| no_commit(place, reference, &e);
         let object = repository
@@ -88,8 +159,9 @@ impl Snapshot {
             subject,
             dirty: false,
             folder: None,
+            roots: None,
             files,
-            git: Mutex::new(repository),
+            git: Some(Mutex::new(repository)),
         })
     }
 
@@ -133,8 +205,9 @@ impl Snapshot {
             subject,
             dirty,
             folder: Some(folder),
+            roots: None,
             files,
-            git: Mutex::new(repository),
+            git: Some(Mutex::new(repository)),
         })
     }
 
@@ -158,7 +231,8 @@ impl Snapshot {
         let Some(blob) = self.files.get(path) else { return Ok(None) };
         let bytes: Vec<u8> = match (blob.oid, &self.folder) {
             (Some(oid), _) => {
-                let git = self.git.lock().unwrap_or_else(|e| e.into_inner());
+                let Some(git) = &self.git else { return Ok(None) };
+                let git = git.lock().unwrap_or_else(|e| e.into_inner());
                 let found = git.find_blob(oid).map(|b| b.content().to_vec());
                 found.map_err(|e| Diagnostic::new(Code::Repository, format!("cannot read {path} from git: {}", e.message())))?
             }
@@ -180,6 +254,9 @@ impl Snapshot {
 
     /// The first twelve digits of commit or tree, and whether the work tree differs: as plans print it.
     pub fn short(&self) -> String {
+        if self.roots.is_some() {
+            return format!("tree {}, not in git", self.tree.get(..12).unwrap_or(&self.tree));
+        }
         let commit = self.commit.get(..12).unwrap_or("no commit");
         if self.dirty { format!("{commit} (dirty, tree {})", self.tree.get(..12).unwrap_or(&self.tree)) } else { commit.to_owned() }
     }

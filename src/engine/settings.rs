@@ -3,10 +3,11 @@
 //! Unknown keys are errors that name the nearest known one: a misspelt setting must not be silently without effect.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::repository::Snapshot;
 use crate::diagnostic::{Code, Diagnostic, Result, Span, nearest};
-use crate::lang::jinja::Environments;
+use crate::lang::jinja::{Environments, Limits};
 use crate::value::{Map, Value};
 use crate::yaml::{self, Data, Node};
 
@@ -37,11 +38,16 @@ pub struct Settings {
     pub decrypt_timeout: Option<u64>,
     /// Keys of the pillar whose values are secret in any case.
     pub secret_pillar: Option<Vec<String>>,
+    /// What compiling may take, by name.
+    pub limits: BTreeMap<String, u64>,
 }
+
+/// How many nested frames templates may be given.
+const DEEPEST: u64 = 20_000;
 
 pub type Roots = BTreeMap<String, Vec<String>>;
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "file_roots",
     "pillar_roots",
     "roster",
@@ -54,7 +60,11 @@ const KEYS: [&str; 12] = [
     "age_identity",
     "decrypt_timeout",
     "secret_pillar",
+    "limits",
 ];
+
+/// Limits of compiling: steps and nested frames of a template, MiB of its text, MiB of memory and seconds of a processor for a host.
+pub const LIMITS: [&str; 5] = ["steps", "depth", "output", "memory", "time"];
 
 /// Options of a Salt master that the compiler understands; they stand at the top level as in Salt's own file.
 pub const SALT_OPTIONS: [&str; 16] = [
@@ -108,6 +118,7 @@ impl Settings {
                 "age_identity" => settings.age_identity = Some(texts_of(file, value)?),
                 "decrypt_timeout" => settings.decrypt_timeout = Some(number(file, value)?),
                 "secret_pillar" => settings.secret_pillar = Some(texts_of(file, value)?),
+                "limits" => settings.limits = limits(file, value)?,
                 option if SALT_OPTIONS.contains(&option) => {
                     if matches!(option, "jinja_env" | "jinja_sls_env") {
                         environment(file, value)?;
@@ -135,10 +146,46 @@ impl Settings {
         }
     }
 
+    /// All folders of states and pillar.
+    pub fn all_roots(&self) -> Vec<PathBuf> {
+        let roots = [&self.file_roots, &self.pillar_roots];
+        roots.into_iter().flatten().flat_map(Roots::values).flatten().map(PathBuf::from).collect()
+    }
+
+    /// Makes absolute roots relative to the one repository that holds all of them; gives its work tree.
+    pub fn into_repository(&mut self) -> Result<PathBuf> {
+        let first = self.all_roots().into_iter().find(|root| root.is_dir());
+        let first = first.ok_or_else(|| Diagnostic::new(Code::Settings, "none of the roots is there"))?;
+        let work_tree = Snapshot::work_tree_of(&first)?;
+        for roots in [&mut self.file_roots, &mut self.pillar_roots].into_iter().flatten() {
+            for folders in roots.values_mut() {
+                let mut inside = Vec::new();
+                for folder in folders.iter().filter(|folder| Path::new(folder).is_dir()) {
+                    let real = Path::new(folder).canonicalize().ok();
+                    let Some(path) = real.as_ref().and_then(|real| real.strip_prefix(&work_tree).ok()) else {
+                        let fault =
+                            Diagnostic::new(Code::Settings, format!("the root {folder} is not in the repository {}", work_tree.display()));
+                        return Err(fault
+                            .detail("What it was at a commit cannot be known.")
+                            .hint("without a commit, roots may lie anywhere")
+                            .into());
+                    };
+                    // The work tree itself as a root.
+                    inside.push(if path.as_os_str().is_empty() { ".".to_owned() } else { path.display().to_string() });
+                }
+                *folders = inside;
+            }
+        }
+        Ok(work_tree)
+    }
+
     /// Fills what is not said here with what `other` says.
     pub fn or(mut self, other: Settings) -> Settings {
         for (key, value) in other.options {
             self.options.0.entry(key).or_insert(value);
+        }
+        for (key, value) in other.limits {
+            self.limits.entry(key).or_insert(value);
         }
         Settings {
             file_roots: self.file_roots.or(other.file_roots),
@@ -154,7 +201,24 @@ impl Settings {
             age_identity: self.age_identity.or(other.age_identity),
             decrypt_timeout: self.decrypt_timeout.or(other.decrypt_timeout),
             secret_pillar: self.secret_pillar.or(other.secret_pillar),
+            limits: self.limits,
         }
+    }
+
+    /// The limits of compiling, as far as they are set.
+    pub fn compile_limits(&self) -> Limits {
+        let mut out = Limits::default();
+        let size = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        for (name, value) in &self.limits {
+            match name.as_str() {
+                "steps" => out.fuel = *value,
+                "depth" => out.recursion = size(*value),
+                "output" => out.output = size(value.saturating_mul(1 << 20)),
+                "memory" => out.allowance.memory = size(value.saturating_mul(1 << 20)),
+                _ => out.allowance.time = *value,
+            }
+        }
+        out
     }
 }
 
@@ -183,6 +247,30 @@ fn environment(file: &str, node: &Node) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn limits(file: &str, node: &Node) -> Result<BTreeMap<String, u64>> {
+    let Data::Map(entries) = &node.data else { return Err(wrong(file, node, "limits are a mapping of names to numbers")) };
+    let mut out = BTreeMap::new();
+    for (key, (place, value)) in entries {
+        let name = key.to_text();
+        if !LIMITS.contains(&name.as_str()) {
+            let fault = Diagnostic::new(Code::Settings, format!("unknown limit {name:?}")).at(Span::new(file, place.line, place.column));
+            return Err(fault
+                .hint(match nearest(&name, LIMITS) {
+                    Some(near) => format!("did you mean {near:?}?"),
+                    None => format!("limits are {}", LIMITS.join(", ")),
+                })
+                .into());
+        }
+        let number = number(file, value)?;
+        // Frames are frames of the stack as well.
+        if name == "depth" && number > DEEPEST {
+            return Err(wrong(file, value, &format!("depth is at most {DEEPEST}")));
+        }
+        out.insert(name, number);
+    }
+    Ok(out)
 }
 
 fn text_of(file: &str, node: &Node) -> Result<String> {

@@ -10,7 +10,7 @@ use super::repository::{Snapshot, inside};
 use super::settings::{Roots as RootNames, Settings};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::fleet::target::{Form, Target};
-use crate::lang::root::{Folder, Listing, Mount, Roots, Tree};
+use crate::lang::root::{Directory, Folder, Listing, Mount, Roots, Tree};
 use crate::lang::source::Remote;
 use crate::lang::{Compiled, Compiler, HostInput, Matcher, Options, What};
 use crate::plan::{Content, Hash};
@@ -52,7 +52,8 @@ impl TreeCompiler {
         };
         let nodegroups = settings.nodegroups.clone().unwrap_or_default();
         let secret_pillar = settings.secret_pillar.clone().unwrap_or_default();
-        let mut options = Options { master: settings.options.clone(), secret_pillar, ..Options::default() };
+        let mut options =
+            Options { master: settings.options.clone(), secret_pillar, limits: settings.compile_limits(), ..Options::default() };
         if let Some(renderer) = settings.options.get("renderer").and_then(Value::as_str) {
             options.renderer = renderer.to_owned();
         }
@@ -89,6 +90,10 @@ fn default_mounts(snapshot: &Arc<Snapshot>) -> Result<Vec<Mount>> {
 fn named(snapshot: &Arc<Snapshot>, names: &RootNames) -> Result<Roots> {
     let mut roots = Roots::new();
     for (env, folders) in names {
+        if let Some(all) = &snapshot.roots {
+            roots.environment(env, directories(folders, all)?);
+            continue;
+        }
         let mut mounts = Vec::new();
         for folder in folders {
             let Some(path) = inside("", folder) else {
@@ -104,6 +109,18 @@ fn named(snapshot: &Arc<Snapshot>, names: &RootNames) -> Result<Roots> {
         roots.environment(env, mounts);
     }
     Ok(roots)
+}
+
+/// Folders of this machine; what is not there is passed over, as Salt does.
+fn directories(folders: &[String], all: &[PathBuf]) -> Result<Vec<Mount>> {
+    let mut mounts = Vec::new();
+    for folder in folders.iter().map(PathBuf::from).filter(|folder| folder.is_dir()) {
+        let shown = folder.display().to_string();
+        let tree = Directory::new(&folder, shown.clone()).and_then(|directory| directory.within(all));
+        let tree = tree.map_err(|e| Diagnostic { code: Code::Settings, ..Diagnostic::io(format_args!("open the root {shown}"), &e) })?;
+        mounts.push(Mount { name: String::new(), tree: Arc::new(tree) });
+    }
+    Ok(mounts)
 }
 
 /// Matches the targets of top files for one host.
@@ -146,6 +163,13 @@ impl Compile for TreeCompiler {
 }
 
 impl TreeCompiler {
+    /// What a host is to be, without what only the web has.
+    pub fn compiled(&self, id: &str, grains: &Map, answers: &Answers) -> std::result::Result<Compiled, Vec<Diagnostic>> {
+        let matcher = HostMatcher { id, grains, nodegroups: &self.nodegroups };
+        let host = HostInput { id, grains, pillar_override: self.pillar.as_ref(), answers, matcher: &matcher };
+        self.compiler.compile(&host, &self.what)
+    }
+
     /// A host's pillar alone, as far as it needs no host.
     pub fn pillar_of(&self, id: &str, grains: &Map) -> std::result::Result<Map, Vec<Diagnostic>> {
         self.pillar(id, grains, &Answers::new()).0

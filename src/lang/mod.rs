@@ -36,6 +36,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use crate::agent::protocol::{Answer, Call};
+use crate::budget::Budget;
 use crate::diagnostic::{Diagnostic, Result};
 use crate::plan;
 use crate::secret::Mask;
@@ -112,11 +113,18 @@ pub struct Options {
     pub master: Map,
     /// Keys of the pillar (globs, `db:*`) whose values are secret, though nobody encrypted them.
     pub secret_pillar: Vec<String>,
+    pub limits: jinja::Limits,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { saltenv: "base".into(), renderer: "jinja|yaml".into(), master: Map::new(), secret_pillar: Vec::new() }
+        Options {
+            saltenv: "base".into(),
+            renderer: "jinja|yaml".into(),
+            master: Map::new(),
+            secret_pillar: Vec::new(),
+            limits: jinja::Limits::default(),
+        }
     }
 }
 
@@ -207,7 +215,7 @@ impl Compiler {
     pub fn new(roots: Roots, pillar_roots: Roots, options: Options) -> Compiler {
         let (roots, pillar_roots) = (Arc::new(roots), Arc::new(pillar_roots));
         let environments = jinja::Environments::of(&options.master);
-        let renderer = |roots: &Arc<Roots>| jinja::Renderer::new(Arc::new(Shelf(roots.clone())), environments, jinja::Limits::default());
+        let renderer = |roots: &Arc<Roots>| jinja::Renderer::new(Arc::new(Shelf(roots.clone())), environments, options.limits);
         Compiler {
             templates: renderer(&roots),
             pillar_templates: renderer(&pillar_roots),
@@ -233,13 +241,14 @@ impl Compiler {
 
     /// Everything the engine needs for one host.
     pub fn compile(&self, host: &HostInput, what: &What) -> Results<Compiled> {
+        let _budget = Budget::open(self.options.limits.allowance);
         let (ask, secrets) = (self.ask(host, true), Arc::new(Secrets::default()));
         let result = self
             .start(host, &ask, &secrets)
             .and_then(|session| Ok(Compiled { pillar: (*session.pillar).clone(), ..self.wanted(&session, what)? }));
         let missing = ask.missing();
         if !missing.is_empty() {
-            return Ok(Compiled { missing, ..Compiled::default() });
+            return Ok(Compiled { missing, secrets: secrets.list(), ..Compiled::default() });
         }
         let mut compiled = self.placed(result, &secrets)?;
         if !secrets.is_empty() {
@@ -292,6 +301,7 @@ impl Compiler {
     }
 
     fn seen<T>(&self, host: &HostInput, look: impl Fn(&Session) -> Results<T>) -> Seen<T> {
+        let _budget = Budget::open(self.options.limits.allowance);
         let at = |guess: bool| {
             let (ask, secrets) = (self.ask(host, guess), Arc::new(Secrets::default()));
             let found = self.start(host, &ask, &secrets).and_then(|session| look(&session));

@@ -49,8 +49,8 @@ pub trait Tree: Send + Sync {
 /// A directory of this machine.
 pub struct Directory {
     root: PathBuf,
-    /// Symlinks may lead anywhere below this.
-    within: PathBuf,
+    /// Symlinks may lead anywhere below one of these.
+    within: Vec<PathBuf>,
     shown: String,
 }
 
@@ -58,13 +58,19 @@ impl Directory {
     /// `shown` is how messages name it.
     pub fn new(root: &Path, shown: impl Into<String>) -> io::Result<Directory> {
         let root = root.canonicalize()?;
-        Ok(Directory { within: root.clone(), root, shown: shown.into() })
+        Ok(Directory { within: vec![root.clone()], root, shown: shown.into() })
     }
 
-    /// Lets symlinks lead anywhere below `boundary` (the state repository), not only below the root itself.
-    pub fn within(mut self, boundary: &Path) -> io::Result<Directory> {
-        self.within = boundary.canonicalize()?;
+    /// Lets symlinks lead anywhere below these folders (the other roots), not only below the root itself.
+    pub fn within(mut self, folders: &[PathBuf]) -> io::Result<Directory> {
+        for folder in folders {
+            self.within.push(folder.canonicalize()?);
+        }
         Ok(self)
+    }
+
+    fn holds(&self, real: &Path) -> bool {
+        self.within.iter().any(|folder| real.starts_with(folder))
     }
 
     fn walk(&self, visit: &mut dyn FnMut(&str, bool)) -> io::Result<()> {
@@ -78,7 +84,7 @@ impl Directory {
                 let Ok(name) = entry.file_name().into_string() else { continue };
                 let path = if prefix.is_empty() { name } else { format!("{prefix}/{name}") };
                 let Ok(real) = entry.path().canonicalize() else { continue };
-                if !real.starts_with(&self.within) {
+                if !self.holds(&real) {
                     continue;
                 }
                 match std::fs::metadata(&real) {
@@ -118,7 +124,7 @@ impl Tree for Directory {
             }
             Err(error) => return Err(error),
         };
-        if !real.starts_with(&self.within) {
+        if !self.holds(&real) {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("it is a symlink that leads out of {}", self.shown)));
         }
         let meta = std::fs::metadata(&real)?;

@@ -16,7 +16,7 @@ pub mod locale;
 pub mod packages;
 pub mod service;
 pub mod sysctl;
-mod unified;
+pub mod unified;
 pub mod user;
 
 use crate::diagnostic::{Code, Diagnostic, Result};

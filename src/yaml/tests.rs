@@ -92,7 +92,7 @@ fn refusals_have_a_place() {
         ("a: !secret x\n", "! a.sls:1:4: !secret is no tag that can be read here"),
         ("a: b: c\n", "! a.sls:1:5: mapping values are not allowed in this context"),
         ("a: \u{7}\n", "! a.sls:1:4: control characters are not allowed"),
-        ("[!a, b]", "! a.sls:1:1: a tag with nothing behind it cannot be read"),
+        ("[!a, b]", "! a.sls:1:1: a tag behind this place cannot be read"),
     ] {
         assert_eq!(json(text), want, "{text:?}");
     }
@@ -166,7 +166,7 @@ fn no_text_makes_it_panic() {
         }
         let text: String = text.into_iter().collect();
         if let Err(error) = load(&text, "a.sls") {
-            let known = error.summary.starts_with("a tag with nothing behind it");
+            let known = error.summary.starts_with("a tag behind this place");
             assert!(!known || text.contains('!'), "the parser panicked on {text:?}");
             assert!(error.span.is_some_and(|span| span.line > 0), "no place for {text:?}");
         }

@@ -97,7 +97,13 @@ pub fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> D
     if is_loop(value) {
         match name {
             "cycle" if args.is_empty() => return Err(fail("no items for cycling given")),
-            "cycle" | "changed" => return value.call_method(state, name, args),
+            "cycle" => return value.call_method(state, name, args),
+            // The engine would compare whatever it is without end.
+            "changed" => {
+                let shown = |arg: &Value| if arg.as_object().is_some() { Value::from(python::repr(arg)) } else { arg.clone() };
+                let args: Vec<Value> = args.iter().map(shown).collect();
+                return value.call_method(state, name, &args);
+            }
             _ => {}
         }
     }

@@ -12,6 +12,7 @@ use super::rewrite::{Mode, Place, header, rewrite};
 use super::scan::{Mistake, Options};
 use super::value::{Done, List, Tuple, Undefined, View, defined, fail, is_undefined, view};
 use super::{Limits, Source, Templates, filter, operate, python, run, taint, test};
+use crate::budget;
 use crate::diagnostic::{Code, Diagnostic, Span};
 
 /// What is known of every template the engine has loaded, by the engine's name for it.
@@ -172,6 +173,7 @@ impl Sources {
 
 fn message(error: &Error) -> String {
     match error.kind() {
+        ErrorKind::SyntaxError if error.detail().is_some_and(|d| d.contains("maximum recursion")) => "blocks are nested too deeply".into(),
         ErrorKind::OutOfFuel => "the template takes too many steps; does a loop or a macro not end?".into(),
         ErrorKind::InvalidOperation | ErrorKind::UndefinedError | ErrorKind::TemplateNotFound => match error.detail() {
             Some("recursion limit exceeded") => "maximum recursion depth exceeded: macros, includes or loops are nested too deeply".into(),
@@ -480,6 +482,11 @@ fn flat(value: &Value) -> Vec<Value> {
     value.try_iter().map(Iterator::collect).unwrap_or_default()
 }
 
+/// What one operation after the other takes together has its limits.
+fn within() -> Result<(), Error> {
+    budget::done().map_err(|e| fail(e.text()))
+}
+
 pub fn environment(sources: &Arc<Sources>, limits: &Limits) -> Environment<'static> {
     let mut env = Environment::empty();
     env.set_undefined_behavior(UndefinedBehavior::Lenient);
@@ -500,7 +507,7 @@ pub fn environment(sources: &Arc<Sources>, limits: &Limits) -> Environment<'stat
             Some(text) => out.write_str(text)?,
             None => out.write_str(&python::printed(value)?)?,
         }
-        Ok(())
+        within()
     });
     for (name, value) in call::globals() {
         env.add_global(format!("v_{name}"), value);
@@ -509,17 +516,20 @@ pub fn environment(sources: &Arc<Sources>, limits: &Limits) -> Environment<'stat
         let function = *function;
         env.add_filter(*name, move |state: &mut State, value: Value, args: Rest<ValueOrKwargs>| {
             let args = args.into_values();
-            function(state, &value, &args)
+            let result = function(state, &value, &args);
+            within().and(result)
         });
     }
     for (name, function) in filter::all() {
         env.add_filter(format!("f_{name}"), move |state: &mut State, value: Value, args: Rest<ValueOrKwargs>| {
-            filter::apply(state, name, function, &value, Args::new(&args.into_values()))
+            let result = filter::apply(state, name, function, &value, Args::new(&args.into_values()));
+            within().and(result)
         });
     }
     for (name, function) in test::all() {
         env.add_filter(format!("t_{name}"), move |state: &mut State, value: Value, args: Rest<ValueOrKwargs>| {
-            function(state, &value, Args::new(&args.into_values())).map(Value::from)
+            let result = function(state, &value, Args::new(&args.into_values())).map(Value::from);
+            within().and(result)
         });
     }
     let sources = sources.clone();

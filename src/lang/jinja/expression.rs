@@ -69,6 +69,8 @@ impl Target {
 
 /// As deep as an expression may nest; deeper ones are refused, so that no template text exhausts the stack.
 const DEPTH: usize = 90;
+/// And as many parts as a chain of operators may have.
+const LONGEST: usize = 400;
 
 type Parsed = Result<Node, Mistake>;
 
@@ -159,6 +161,12 @@ impl<'t> Parser<'t> {
         result
     }
 
+    /// The offset of the next part of a chain. Each part stands in the tree of the next, so a chain ends before the stack does.
+    fn longer(&self, length: &mut usize) -> Result<usize, Mistake> {
+        *length += 1;
+        if *length > LONGEST { Err(Mistake::new(self.offset(), "the expression is too long")) } else { Ok(self.offset()) }
+    }
+
     /// One expression, inline `if` included.
     pub fn expression(&mut self) -> Parsed {
         self.deeper(|p| p.conditional())
@@ -166,8 +174,9 @@ impl<'t> Parser<'t> {
 
     fn conditional(&mut self) -> Parsed {
         let mut node = self.or()?;
+        let mut length = 0;
         while self.is_name("if") {
-            let offset = self.offset();
+            let offset = self.longer(&mut length)?;
             self.advance();
             let test = self.or()?;
             let otherwise = if self.skip_name("else") { Some(Box::new(self.expression()?)) } else { None };
@@ -178,8 +187,9 @@ impl<'t> Parser<'t> {
 
     pub fn or(&mut self) -> Parsed {
         let mut left = self.and()?;
+        let mut length = 0;
         while self.is_name("or") {
-            let offset = self.offset();
+            let offset = self.longer(&mut length)?;
             self.advance();
             left = Node { offset, kind: Kind::Logic("or", Box::new(left), Box::new(self.and()?)) };
         }
@@ -188,8 +198,9 @@ impl<'t> Parser<'t> {
 
     fn and(&mut self) -> Parsed {
         let mut left = self.not()?;
+        let mut length = 0;
         while self.is_name("and") {
-            let offset = self.offset();
+            let offset = self.longer(&mut length)?;
             self.advance();
             left = Node { offset, kind: Kind::Logic("and", Box::new(left), Box::new(self.not()?)) };
         }
@@ -233,12 +244,8 @@ impl<'t> Parser<'t> {
         let mut left = operand(self)?;
         let mut length = 0;
         while let Some(op) = ops.iter().find(|op| self.is_op(op)) {
-            let offset = self.offset();
+            let offset = self.longer(&mut length)?;
             self.advance();
-            length += 1;
-            if length > 400 {
-                return Err(Mistake::new(offset, "the expression is too long"));
-            }
             left = Node { offset, kind: Kind::Binary(op, Box::new(left), Box::new(operand(self)?)) };
         }
         Ok(left)

@@ -3,7 +3,7 @@
 use minijinja::Value;
 
 use super::call::{Args, pairs_of};
-use super::operate::{integer, too_long};
+use super::operate::{integer, too_long, too_many};
 use super::python::{self, as_int, type_name};
 use super::value::{Builtin, BuiltinKind, Dict, Done, Flavour, List, Series, Tuple, View, defined, fail, view};
 
@@ -131,7 +131,7 @@ fn list(list: &List, name: &str, args: Args) -> Done {
         "extend" => {
             let [items] = args.bind("extend", ["iterable"], 1)?;
             let items = python::iterate(&items.unwrap_or_default())?;
-            too_long(list.len() + items.len())?;
+            too_many(list.len() + items.len())?;
             list.edit(|l| l.extend(items));
             none
         }
@@ -203,9 +203,9 @@ fn list(list: &List, name: &str, args: Args) -> Done {
 }
 
 /// Sorts by `<`; the first pair that has no order is the error.
-pub fn sort(items: &mut [Value]) -> Result<(), minijinja::Error> {
+pub fn sort(items: &mut Vec<Value>) -> Result<(), minijinja::Error> {
     let mut problem = None;
-    items.sort_by(|a, b| match python::order(a, b, "<") {
+    python::sort_by(items, |a, b| match python::order(a, b, "<") {
         Ok(order) => order.unwrap_or(std::cmp::Ordering::Equal),
         Err(e) => {
             problem.get_or_insert(e);
@@ -431,6 +431,7 @@ fn string(text: &str, name: &str, args: Args) -> Done {
                     '\t' if size > 0 => {
                         let fill = size - column % size;
                         column += fill;
+                        too_long(out.len() + fill)?;
                         out.push_str(&" ".repeat(fill));
                     }
                     '\t' => {}

@@ -34,6 +34,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rewrite::Place;
 use scan::Options;
 
+use crate::budget::{Allowance, Budget};
 use crate::diagnostic::{Code, Diagnostic, Result, Span};
 use crate::lang::secret::{self, Secrets};
 use crate::value::{Map, Value};
@@ -145,7 +146,7 @@ impl Context {
 }
 
 /// What keeps a template from running away.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Steps of the engine; a million take well under a second.
     pub fuel: u64,
@@ -153,11 +154,13 @@ pub struct Limits {
     pub recursion: usize,
     /// The size of the rendered text.
     pub output: usize,
+    /// Of everything that is compiled for a host.
+    pub allowance: Allowance,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { fuel: 20_000_000, recursion: 1500, output: 64 << 20 }
+        Limits { fuel: 20_000_000, recursion: 1500, output: 64 << 20, allowance: Allowance::default() }
     }
 }
 
@@ -251,13 +254,16 @@ impl Renderer {
     /// Renders `source`. `name` is its file, for errors; relative imports start at the context's `tpldir`.
     pub fn render(&self, name: &str, source: &str, context: &Context) -> Result<Rendered> {
         let Compiled { templates, sources, environment, limits, .. } = &*self.0;
+        let _budget = Budget::open(limits.allowance);
         let diagnose = |e: minijinja::Error| Box::new(sources.diagnose(&e));
         let (key, options) = self.given(name, source, context);
         let template = environment.get_template(&key).map_err(diagnose)?;
         let output = run::Output::new(limits.output);
         let run = Arc::new(run::Run::new(context.clone(), templates.clone(), options, self.clone(), output.clone()));
         let root = minijinja::Value::from_object(run::Root(run));
-        secret::within(&context.secrets, || template.render_captured_to(root, output.clone())).map_err(diagnose)?;
+        if let Err(error) = secret::within(&context.secrets, || template.render_captured_to(root, output.clone())) {
+            return Err(if output.is_full() { Box::new(self.too_large(&output)) } else { diagnose(error) });
+        }
         let bytes = std::mem::take(&mut *output.text.lock().unwrap_or_else(PoisonError::into_inner));
         let mut text = String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
         if source.ends_with('\n') {
@@ -265,6 +271,18 @@ impl Renderer {
         }
         let marks = std::mem::take(&mut *output.marks.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(Rendered { text, lines: Lines(self.lines(marks)) })
+    }
+
+    /// The output is larger than it may be; where it went over is where it was last written to.
+    fn too_large(&self, output: &run::Output) -> Diagnostic {
+        let limit = self.0.limits.output;
+        let error = Diagnostic::new(Code::Template, format!("the template's output is larger than {limit} bytes"));
+        let error = error.hint("`limits: output` in basalt.yaml allows more, in MiB");
+        let marks = std::mem::take(&mut *output.marks.lock().unwrap_or_else(PoisonError::into_inner));
+        match self.lines(marks).pop() {
+            Some(line) => error.at(Span::new(line.file, line.line, 0)),
+            None => error,
+        }
     }
 
     /// A rendering that a template asked for.

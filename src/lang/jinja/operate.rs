@@ -4,12 +4,21 @@ use minijinja::{Error, Value};
 
 use super::python::{self, Number, as_int, number, type_name};
 use super::value::{Dict, Done, Flavour, List, Series, SeriesKind, Tuple, Undefined, View, defined, fail, view};
+use crate::budget;
 
 /// How long a string or list an operator may make.
 pub const LONGEST: usize = 64 << 20;
 
 pub fn too_long(length: usize) -> Result<(), Error> {
-    if length > LONGEST { Err(fail(format!("the value would be larger than {LONGEST} bytes or items"))) } else { Ok(()) }
+    if length > LONGEST {
+        return Err(fail(format!("the value would be larger than {LONGEST} bytes")));
+    }
+    budget::check_for(length).map_err(|e| fail(e.text()))
+}
+
+/// The same for items of a list.
+pub fn too_many(items: usize) -> Result<(), Error> {
+    too_long(items.saturating_mul(size_of::<Value>()))
 }
 
 fn unsupported(op: &str, a: &Value, b: &Value) -> Error {
@@ -32,19 +41,25 @@ fn both_defined(a: &Value, b: &Value) -> Result<(), Error> {
 
 pub fn add(a: &Value, b: &Value) -> Done {
     both_defined(a, b)?;
+    // A sum of many lists copies each of them many times.
+    budget::work(match view(a) {
+        View::List(list) => list.len() / 64,
+        View::Tuple(tuple) => tuple.0.len() / 64,
+        _ => 0,
+    });
     match (view(a), view(b)) {
         (View::Str(a), View::Str(b)) => {
             too_long(a.len() + b.len())?;
             Ok(Value::from(format!("{a}{b}")))
         }
         (View::List(a), View::List(b)) => {
-            too_long(a.len() + b.len())?;
+            too_many(a.len() + b.len())?;
             let mut items = a.items();
             items.extend(b.items());
             Ok(List::value(items))
         }
         (View::Tuple(a), View::Tuple(b)) => {
-            too_long(a.0.len() + b.0.len())?;
+            too_many(a.0.len() + b.0.len())?;
             Ok(Tuple::value(a.0.iter().chain(&b.0).cloned().collect()))
         }
         (View::Str(_), _) => Err(fail(format!("can only concatenate str (not \"{}\") to str", type_name(b)))),
@@ -80,17 +95,18 @@ pub fn multiply(a: &Value, b: &Value) -> Done {
         if let Some(count) = as_int(count) {
             let count = usize::try_from(count).unwrap_or(0);
             let check = |length: usize| too_long(length.saturating_mul(count));
+            let check_items = |length: usize| too_many(length.saturating_mul(count));
             match view(sequence) {
                 View::Str(s) => {
                     check(s.len())?;
                     return Ok(Value::from(s.repeat(count)));
                 }
                 View::List(l) => {
-                    check(l.len())?;
+                    check_items(l.len())?;
                     return Ok(List::value(repeat(&l.items(), count)));
                 }
                 View::Tuple(t) => {
-                    check(t.0.len())?;
+                    check_items(t.0.len())?;
                     return Ok(Tuple::value(repeat(&t.0, count)));
                 }
                 _ => {}

@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use minijinja::{Error, Value};
 
 use super::value::{Builtin, BuiltinKind, Flavour, SeriesKind, Undefined, View, defined, fail, view};
+use crate::budget;
 use crate::value::float_text;
 
 /// Deeper values print as `...` and cannot be compared or dumped: a value that holds itself must not exhaust the stack.
@@ -116,7 +117,7 @@ pub fn printed(value: &Value) -> Result<String, Error> {
 
 /// Salt's printer asks the values of dicts for their text, so an undefined one among them is an error; in lists it is not.
 fn defined_inside(value: &Value, depth: usize) -> Result<(), Error> {
-    if depth > DEEPEST {
+    if depth > DEEPEST || !budget::work(1) {
         return Ok(());
     }
     match view(value) {
@@ -129,7 +130,7 @@ fn defined_inside(value: &Value, depth: usize) -> Result<(), Error> {
 
 /// `yaml`: as Salt's PrintableDict does it.
 fn write_repr(value: &Value, out: &mut String, depth: usize, yaml: bool) {
-    if depth > DEEPEST {
+    if depth > DEEPEST || !budget::work(1) {
         return out.push_str("...");
     }
     let all = |items: &[Value], open: &str, close: &str, out: &mut String| {
@@ -225,7 +226,7 @@ pub fn equal(a: &Value, b: &Value) -> bool {
 }
 
 fn equal_at(a: &Value, b: &Value, depth: usize) -> bool {
-    if depth > DEEPEST {
+    if depth > DEEPEST || !budget::work(1) {
         return false;
     }
     let sequences = |a: &[Value], b: &[Value]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal_at(a, b, depth + 1));
@@ -289,7 +290,7 @@ pub fn order(a: &Value, b: &Value, op: &str) -> Result<Option<Ordering>, Error> 
 }
 
 fn order_at(a: &Value, b: &Value, op: &str, depth: usize) -> Result<Option<Ordering>, Error> {
-    if depth > DEEPEST {
+    if depth > DEEPEST || !budget::work(1) {
         return Err(fail("maximum recursion depth exceeded in comparison"));
     }
     let sequences = |a: Vec<Value>, b: Vec<Value>| {
@@ -316,6 +317,28 @@ fn order_at(a: &Value, b: &Value, op: &str, depth: usize) -> Result<Option<Order
     }
 }
 
+/// A stable sort that takes any order, also one that contradicts itself (NaN, lists of everything), which the standard one may panic at.
+pub fn sort_by<T: Clone>(items: &mut Vec<T>, mut compare: impl FnMut(&T, &T) -> Ordering) {
+    let mut width = 1;
+    while width < items.len() {
+        let mut merged = Vec::with_capacity(items.len());
+        for pair in items.chunks(width * 2) {
+            let (mut left, mut right) = pair.split_at(width.min(pair.len()));
+            while let (Some(a), Some(b)) = (left.first(), right.first()) {
+                let from = if compare(b, a) == Ordering::Less { &mut right } else { &mut left };
+                if let Some((first, rest)) = from.split_first() {
+                    merged.push(first.clone());
+                    *from = rest;
+                }
+            }
+            merged.extend_from_slice(left);
+            merged.extend_from_slice(right);
+        }
+        *items = merged;
+        width *= 2;
+    }
+}
+
 fn unordered(a: &Value, b: &Value, op: &str) -> Error {
     fail(format!("'{op}' not supported between instances of '{}' and '{}'", type_name(a), type_name(b)))
 }
@@ -328,7 +351,7 @@ pub fn hash_str<H: Hasher>(text: &str, state: &mut H) {
 pub fn hash<H: Hasher>(value: &Value, state: &mut H) {
     match view(value) {
         View::Str(s) => hash_str(s, state),
-        View::Tuple(t) => t.0.iter().for_each(|v| hash(v, state)),
+        View::Tuple(t) => t.0.iter().take_while(|_| budget::work(1)).for_each(|v| hash(v, state)),
         _ => match number(value) {
             Some(Number::Int(i)) => i.hash(state),
             Some(Number::Float(f)) if f.fract() == 0.0 && f.abs() < 1e30 => (f as i128).hash(state),
@@ -345,7 +368,7 @@ pub fn hashable(value: &Value) -> Result<(), Error> {
 
 fn hashable_at(value: &Value, depth: usize) -> Result<(), Error> {
     match view(value) {
-        _ if depth > DEEPEST => Err(fail("maximum recursion depth exceeded")),
+        _ if depth > DEEPEST || !budget::work(1) => Err(fail("maximum recursion depth exceeded")),
         View::Undefined(_) => defined(value),
         View::List(_) | View::Dict(_) => Err(fail(format!("unhashable type: '{}'", type_name(value)))),
         View::Tuple(t) => t.0.iter().try_for_each(|v| hashable_at(v, depth + 1)),
@@ -389,7 +412,7 @@ pub fn length(value: &Value) -> Result<usize, Error> {
 
 /// `item in container`
 pub fn contains(container: &Value, item: &Value) -> Result<bool, Error> {
-    let among = |items: &[Value]| items.iter().any(|i| equal(i, item));
+    let among = |items: &[Value]| items.iter().take_while(|_| budget::work(1)).any(|i| equal(i, item));
     match view(container) {
         View::Undefined(_) => {
             defined(container)?;

@@ -73,8 +73,11 @@ fn normalize(source: &str) -> Option<String> {
     source.contains('\r').then(|| source.replace("\r\n", "\n").replace('\r', "\n"))
 }
 
+/// As many branches as an `if` may have: the engine nests each in the one before.
+const BRANCHES: usize = 300;
+
 enum Tag {
-    If { otherwise: bool },
+    If { otherwise: bool, branches: usize },
     For { targets: usize, otherwise: bool },
     SetBlock { target: Target, filter: Option<Node> },
     With,
@@ -106,8 +109,8 @@ impl Tag {
 
     fn closers(&self) -> &'static [&'static str] {
         match self {
-            Tag::If { otherwise: false } => &["elif", "else", "endif"],
-            Tag::If { otherwise: true } => &["endif"],
+            Tag::If { otherwise: false, .. } => &["elif", "else", "endif"],
+            Tag::If { otherwise: true, .. } => &["endif"],
             Tag::For { otherwise: false, .. } => &["endfor", "else"],
             Tag::For { otherwise: true, .. } => &["endfor"],
             Tag::SetBlock { .. } => &["endset"],
@@ -276,14 +279,18 @@ impl Rewriter<'_> {
         self.printer.push("{% if ");
         self.printer.condition(&node);
         self.printer.push(" %}");
-        self.enter(Tag::If { otherwise: false }, offset, false);
+        self.enter(Tag::If { otherwise: false, branches: 0 }, offset, false);
         Ok(())
     }
 
     fn branch(&mut self, p: &mut Parser, tag: &str, at: usize) -> Done {
         let scopes = &mut self.printer.scopes;
         match self.open.last_mut().map(|o| &mut o.tag) {
-            Some(Tag::If { otherwise: false }) if tag == "elif" => {
+            Some(Tag::If { otherwise: false, branches }) if tag == "elif" => {
+                *branches += 1;
+                if *branches > BRANCHES {
+                    return Err(Mistake::new(at, "the if has too many branches: look the value up in a mapping"));
+                }
                 scopes.pop();
                 scopes.push(Default::default());
                 let node = p.tuple(false, false, &[])?;
@@ -291,7 +298,7 @@ impl Rewriter<'_> {
                 self.printer.condition(&node);
                 self.printer.push(" %}");
             }
-            Some(Tag::If { otherwise }) if tag == "else" && !*otherwise => {
+            Some(Tag::If { otherwise, .. }) if tag == "else" && !*otherwise => {
                 *otherwise = true;
                 scopes.pop();
                 scopes.push(Default::default());

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use minijinja::value::Object;
@@ -157,11 +157,24 @@ pub struct Output {
     lines: Arc<AtomicUsize>,
     at_start: Arc<AtomicUsize>,
     limit: usize,
+    full: Arc<AtomicBool>,
 }
 
 impl Output {
     pub fn new(limit: usize) -> Output {
-        Output { text: Arc::default(), marks: Arc::default(), lines: Arc::default(), at_start: Arc::new(AtomicUsize::new(1)), limit }
+        Output {
+            text: Arc::default(),
+            marks: Arc::default(),
+            lines: Arc::default(),
+            at_start: Arc::new(AtomicUsize::new(1)),
+            limit,
+            full: Arc::default(),
+        }
+    }
+
+    /// More was to be written than the limit allows.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
     }
 }
 
@@ -169,6 +182,7 @@ impl io::Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut text = self.text.lock().unwrap_or_else(PoisonError::into_inner);
         if text.len() + bytes.len() > self.limit {
+            self.full.store(true, Ordering::Relaxed);
             return Err(io::Error::other(format!("the template's output is larger than {} bytes", self.limit)));
         }
         let breaks = bytes.iter().filter(|b| **b == b'\n').count();

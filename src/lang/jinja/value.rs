@@ -13,6 +13,7 @@ use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 
 use super::python;
+use crate::budget;
 use crate::value as plain;
 
 pub type Done = Result<Value, Error>;
@@ -540,6 +541,8 @@ pub fn to_plain(value: &Value) -> Result<plain::Value, Error> {
 }
 
 fn to_plain_at(value: &Value, depth: usize) -> Result<plain::Value, Error> {
+    budget::work(1);
+    budget::check().map_err(|e| fail(e.text()))?;
     if depth > python::DEEPEST {
         return Err(fail("maximum recursion depth exceeded"));
     }

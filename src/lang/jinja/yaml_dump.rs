@@ -5,6 +5,7 @@ use minijinja::{Error, Value};
 
 use super::python::{self, DEEPEST};
 use super::value::{Flavour, View, defined, fail, view};
+use crate::budget;
 use crate::value::float_text;
 
 const TAG: &str = "tag:yaml.org,2002:";
@@ -87,7 +88,7 @@ impl Shared {
     /// Only values nested in others can stand twice; small ones are looked for in a plain list.
     fn count(&mut self, value: &Value, depth: usize) {
         let Some(address) = address(value) else { return };
-        if depth > DEEPEST {
+        if depth > DEEPEST || !budget::work(1 + self.seen.len() / 8) {
             return;
         }
         if let Some(entry) = self.seen.iter_mut().rev().find(|(a, _)| *a == address) {
@@ -116,6 +117,12 @@ impl Shared {
         });
         Some((format!("id{:03}", number + 1), known.is_some()))
     }
+}
+
+/// One value more; an error where it is one too many.
+fn walked() -> Result<(), Error> {
+    budget::work(1);
+    budget::check().map_err(|e| fail(e.text()))
 }
 
 fn scalar(tag: &str, text: &str, events: &mut Vec<Event>) {
@@ -153,6 +160,7 @@ fn represent(value: &Value, flow: Flow, shared: &mut Shared, events: &mut Vec<Ev
     if depth > DEEPEST {
         return Err(fail("maximum recursion depth exceeded"));
     }
+    walked()?;
     defined(value)?;
     let anchor = shared.anchor(value);
     if let Some((anchor, true)) = &anchor {
@@ -211,7 +219,7 @@ fn float(f: f64) -> String {
 fn sort_pairs(items: &mut [(Value, Value)]) {
     let mut ordered = true;
     let mut sorted = items.to_vec();
-    sorted.sort_by(|(a, _), (b, _)| {
+    python::sort_by(&mut sorted, |(a, _), (b, _)| {
         python::order(a, b, "<")
             .unwrap_or_else(|_| {
                 ordered = false;
@@ -291,6 +299,7 @@ fn write_json(value: &Value, how: Json, out: &mut String, depth: usize) -> Resul
     if depth > DEEPEST {
         return Err(fail("Circular reference detected"));
     }
+    walked()?;
     defined(value)?;
     let line = |out: &mut String, depth: usize| {
         if let Some(indent) = how.indent {
@@ -329,7 +338,7 @@ fn write_json(value: &Value, how: Json, out: &mut String, depth: usize) -> Resul
             let mut items = d.items();
             if how.sort_keys {
                 let mut problem = None;
-                items.sort_by(|(a, _), (b, _)| match python::order(a, b, "<") {
+                python::sort_by(&mut items, |(a, _), (b, _)| match python::order(a, b, "<") {
                     Ok(order) => order.unwrap_or(std::cmp::Ordering::Equal),
                     Err(e) => {
                         problem.get_or_insert(e);

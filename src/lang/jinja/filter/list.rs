@@ -5,9 +5,10 @@ use std::cmp::Ordering;
 use minijinja::{Error, State, Value};
 
 use super::{Filter, flag, number_of, text_of};
+use crate::budget;
 use crate::lang::jinja::call::Args;
 use crate::lang::jinja::method;
-use crate::lang::jinja::operate::{self, too_long};
+use crate::lang::jinja::operate::{self, too_long, too_many};
 use crate::lang::jinja::python;
 use crate::lang::jinja::value::{Done, List, Series, Tuple, Undefined, View, defined, fail, is_undefined, view};
 
@@ -83,7 +84,7 @@ pub const TABLE: &[(&str, Filter)] = &[
         let items = python::iterate(v)?;
         let mut rows: Vec<Vec<Value>> = items.chunks(size).map(<[Value]>::to_vec).collect();
         if let (Some(fill), Some(last)) = (fill.filter(|f| !f.is_none()), rows.last_mut()) {
-            too_long(size)?;
+            too_many(size)?;
             last.resize(size, fill);
         }
         Ok(Series::generator(rows.into_iter().map(List::value).collect()))
@@ -172,13 +173,13 @@ fn other(args: Args, name: &str) -> Result<Vec<Value>, Error> {
 }
 
 fn has(items: &[Value], item: &Value) -> bool {
-    items.iter().any(|i| python::equal(i, item))
+    items.iter().take_while(|_| budget::work(1)).any(|i| python::equal(i, item))
 }
 
 pub fn unique(items: &[Value]) -> Vec<Value> {
     let mut seen = indexmap::IndexSet::new();
     let mut out: Vec<Value> = Vec::new();
-    for item in items {
+    for item in items.iter().take_while(|_| budget::work(1)) {
         let fresh =
             if python::hashable(item).is_ok() { seen.insert(crate::lang::jinja::value::Key(item.clone())) } else { !has(&out, item) };
         if fresh {
@@ -234,7 +235,7 @@ fn join(_: &mut State<'_, '_>, value: &Value, args: Args) -> Done {
 fn sort_by_keys(items: Vec<Value>, keys: Vec<Value>, reverse: bool) -> Result<Vec<Value>, Error> {
     let mut pairs: Vec<(Value, Value)> = keys.into_iter().zip(items).collect();
     let mut problem = None;
-    pairs.sort_by(|(a, _), (b, _)| match python::order(a, b, "<") {
+    python::sort_by(&mut pairs, |(a, _), (b, _)| match python::order(a, b, "<") {
         Ok(order) => {
             let order = order.unwrap_or(Ordering::Equal);
             if reverse { order.reverse() } else { order }
@@ -385,7 +386,7 @@ fn flatten(items: &[Value], levels: Option<i64>, nulls: bool, out: &mut Vec<Valu
     if depth > python::DEEPEST {
         return Err(fail("Reference cycle detected. Check input list."));
     }
-    for item in items {
+    for item in items.iter().take_while(|_| budget::work(1)) {
         let is_null = item.is_none() || matches!(item.as_str(), Some("None" | "null"));
         let is_sequence = python::is_iterable(item) && !matches!(view(item), View::Str(_));
         if is_null && !nulls {

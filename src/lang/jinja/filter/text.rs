@@ -197,10 +197,13 @@ fn wordwrap(_: &mut minijinja::State<'_, '_>, value: &Value, args: Args) -> Done
     let width = usize::try_from(number_of(width.as_ref(), 79, "width")?).unwrap_or(1).max(1);
     let (long, hyphens) = (flag(long.as_ref(), true), flag(hyphens.as_ref(), true));
     let newline = newline.as_ref().filter(|n| !n.is_none()).map_or("\n".to_owned(), text_of);
-    let mut out = Vec::new();
+    let mut out: Vec<String> = Vec::new();
     for line in crate::lang::jinja::method::split_lines(&text_of(value), false) {
-        out.push(wrap(&line, width, long, hyphens).join(&newline));
+        let mut pieces = wrap(&line, width, long, hyphens);
+        // An empty line stays one.
+        out.append(&mut if pieces.is_empty() { vec![String::new()] } else { std::mem::take(&mut pieces) });
     }
+    too_long(out.iter().map(|piece| piece.len().saturating_add(newline.len())).sum())?;
     Ok(Value::from(out.join(&newline)))
 }
 
