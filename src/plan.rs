@@ -225,10 +225,26 @@ pub enum Kind {
     Debconf,
     /// A compiled locale, by glibc's name for it: `locale:de_DE.utf8`.
     Locale,
+    /// What is mounted at a path: `mount:/srv`.
+    Mount,
+    /// A device or file that is swapped to.
+    Swap,
+    /// What a block device holds: `blockdev:/dev/vdb`.
+    Blockdev,
+    /// A subvolume of btrfs, by its path; on a device that need not be mounted as `subvolume:/dev/vdb::/@home`.
+    Subvolume,
+    /// A btrfs as a whole, by a path in it or as `btrfs:/dev/vdb::/`: whether it has quotas, what its default subvolume is.
+    Btrfs,
+    /// A module of the kernel.
+    Module,
+    /// The Python packages of one pip: `pip:/srv/app/bin/pip`.
+    Pip,
+    /// A part of LVM: `lvm:pv:/dev/vdb`, `lvm:vg:data`, `lvm:lv:data/home`.
+    Lvm,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: &'static [Kind] = &[
         Kind::File,
         Kind::User,
         Kind::Group,
@@ -239,6 +255,14 @@ impl Kind {
         Kind::Git,
         Kind::Debconf,
         Kind::Locale,
+        Kind::Mount,
+        Kind::Swap,
+        Kind::Blockdev,
+        Kind::Subvolume,
+        Kind::Btrfs,
+        Kind::Module,
+        Kind::Pip,
+        Kind::Lvm,
     ];
 
     pub fn name(self) -> &'static str {
@@ -253,6 +277,14 @@ impl Kind {
             Kind::Git => "git",
             Kind::Debconf => "debconf",
             Kind::Locale => "locale",
+            Kind::Mount => "mount",
+            Kind::Swap => "swap",
+            Kind::Blockdev => "blockdev",
+            Kind::Subvolume => "subvolume",
+            Kind::Btrfs => "btrfs",
+            Kind::Module => "module",
+            Kind::Pip => "pip",
+            Kind::Lvm => "lvm",
         }
     }
 }
@@ -280,7 +312,7 @@ impl FromStr for Key {
     type Err = String;
     fn from_str(s: &str) -> Result<Key, String> {
         let (kind, name) = s.split_once(':').ok_or_else(|| format!("{s:?} is no key of an object"))?;
-        let kind = Kind::ALL.into_iter().find(|k| k.name() == kind).ok_or_else(|| format!("{kind:?} is no kind of object"))?;
+        let kind = Kind::ALL.iter().copied().find(|k| k.name() == kind).ok_or_else(|| format!("{kind:?} is no kind of object"))?;
         Ok(Key::new(kind, name))
     }
 }

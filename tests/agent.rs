@@ -186,7 +186,8 @@ fn a_killed_agent_leaves_a_run_that_can_be_taken_back_and_no_lock() {
             Some(run) => {
                 assert_eq!(run.state, RunState::Broken);
                 assert!(!agent.plan(STATES).notices.is_empty());
-                let Some(Body::Planned(plan)) = agent.ask(Body::PlanRollback(RollbackRequest { run: "run-1".into(), with_later: false }))
+                let Some(Body::Planned(plan)) =
+                    agent.ask(Body::PlanRollback(RollbackRequest { run: "run-1".into(), with_later: false, destroy_data: false }))
                 else {
                     panic!()
                 };

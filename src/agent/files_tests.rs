@@ -30,7 +30,7 @@ fn tree(bench: &Bench, path: &str) -> String {
 }
 
 fn roll_back(bench: &Bench, run: &str, id: &str) -> usize {
-    let plan = revert::plan(&bench.sys, &RollbackRequest { run: run.into(), with_later: false }).unwrap();
+    let plan = revert::plan(&bench.sys, &RollbackRequest { run: run.into(), with_later: false, destroy_data: false }).unwrap();
     let steps = plan.plan.steps.len();
     let applied = revert::apply(&bench.sys, plan, &header(id), &mut |_| {}).unwrap();
     assert_eq!((applied.tally.failed, applied.stopped), (0, None));

@@ -21,7 +21,7 @@ use crate::plan::{Action, Change, Hash, HostPlan, Key, Kind, Low, RequisiteKind,
 use crate::secret::Mask;
 use crate::system::journal::Owed;
 use crate::system::{Entry, System};
-use crate::value::{Attrs, Map};
+use crate::value::{Attrs, Map, Value};
 
 /// A plan as the agent keeps it between `plan` and `apply`.
 pub struct Plan {
@@ -250,6 +250,13 @@ impl<'a> Planner<'a> {
                 turn.changes = self.describe(turn.low, &deed.changes)?;
                 for change in &deed.changes {
                     self.projection.lay(&change.key, &change.to, number)?;
+                    // Where only options change, the same filesystem stays.
+                    let has = |name: &str| change.to.contains_key(name);
+                    let other = change.from.is_empty() || change.to.is_empty() || (has("source") && !has("again"));
+                    if change.key.kind == Kind::Mount && other {
+                        let fresh = change.to.get("fresh").is_some_and(Value::truthy);
+                        self.projection.cover(&change.key.name, fresh, turn.low, number);
+                    }
                 }
                 self.projection.will_change(turn.low);
                 let scripts = deed.changes.iter().any(|c| c.key.kind == Kind::Packages);
@@ -258,7 +265,10 @@ impl<'a> Planner<'a> {
                 }
             }
             Decision::Unknown { keys, .. } => {
-                self.projection.doubt(keys, turn.low);
+                // What is above a mount is looked at on the way to what it covers, and not changed.
+                let own = |key: &&Key| self.lows.get(turn.low).is_some_and(|low| low.name == key.name);
+                let keys: Vec<Key> = keys.iter().filter(|key| own(key) || !self.projection.above_cover(key)).cloned().collect();
+                self.projection.doubt(&keys, turn.low);
                 self.projection.will_change(turn.low);
                 self.projection.unseen_from(number, turn.low);
             }

@@ -34,6 +34,9 @@ pub struct Projection<'a> {
     laid: BTreeMap<Key, Attrs>,
     /// Directories that went with everything in them, whatever stands there since.
     emptied: BTreeSet<String>,
+    /// Paths at which something else will be mounted than was when they were read, and the low that does it: what is there and below is known
+    /// when it is.
+    covered: BTreeMap<String, usize>,
     /// At which turn a key was last laid over.
     laid_at: BTreeMap<Key, usize>,
     /// Keys that a step which is itself unknown may change, and that step's low.
@@ -54,6 +57,7 @@ impl<'a> Projection<'a> {
             looked: RefCell::default(),
             laid: BTreeMap::new(),
             emptied: BTreeSet::new(),
+            covered: BTreeMap::new(),
             laid_at: BTreeMap::new(),
             unsure: BTreeMap::new(),
             pending: Vec::new(),
@@ -101,6 +105,41 @@ impl<'a> Projection<'a> {
         Ok(())
     }
 
+    /// This low mounts or unmounts something at a path. A `fresh` filesystem is known: nothing is in it.
+    pub fn cover(&mut self, path: &str, fresh: bool, low: usize, turn: usize) {
+        let below = format!("{}/", path.trim_end_matches('/'));
+        self.laid.retain(|laid, _| laid.kind != Kind::File || !laid.name.starts_with(&below));
+        match fresh {
+            false => drop(self.covered.insert(path.to_owned(), low)),
+            true => {
+                self.covered.remove(path);
+                self.emptied.insert(path.to_owned());
+                let text = |name: &str, value: &str| (name.to_owned(), Value::str(value));
+                let top = [text("kind", "directory"), text("mode", "0755"), text("user", "root"), text("group", "root")];
+                let key = Key::new(Kind::File, path);
+                self.laid_at.insert(key.clone(), turn);
+                self.laid.insert(key, Attrs::from(top));
+            }
+        }
+    }
+
+    /// The low whose mount decides what is at a key.
+    fn covered(&self, key: &Key) -> Option<usize> {
+        let path = match key.kind {
+            _ if self.covered.is_empty() => return None,
+            Kind::File | Kind::Subvolume | Kind::Btrfs | Kind::Git => key.name.as_str(),
+            _ => return None,
+        };
+        let within = |top: &str| path == top || path.strip_prefix(top.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'));
+        self.covered.iter().filter(|(top, _)| within(top)).map(|(_, low)| *low).max()
+    }
+
+    /// Whether something will be mounted below this directory.
+    pub fn above_cover(&self, key: &Key) -> bool {
+        let below = |top: &String| top.strip_prefix(key.name.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'));
+        key.kind == Kind::File && self.covered.keys().any(below)
+    }
+
     /// From this turn on, what is there may change unseen.
     pub fn unseen_from(&mut self, turn: usize, low: usize) {
         self.unseen = Some((turn, low));
@@ -113,7 +152,7 @@ impl<'a> Projection<'a> {
 
     /// The low that decides what a key is, where that is known only after apply.
     pub fn unsure(&self, key: &Key) -> Option<usize> {
-        self.unsure.get(key).copied()
+        self.unsure.get(key).copied().max(self.covered(key))
     }
 
     /// Whether a planned step changes, or may change, a file below this directory (`/etc/apt/`).

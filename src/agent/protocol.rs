@@ -180,6 +180,9 @@ pub struct RollbackRequest {
     pub run: String,
     /// Also take back later runs that touched the same keys.
     pub with_later: bool,
+    /// Also take back what destroys data (`Object::destroys`).
+    #[serde(default)]
+    pub destroy_data: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

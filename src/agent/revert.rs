@@ -45,13 +45,27 @@ struct Restore {
     before: Attrs,
     now: Attrs,
     secret: bool,
+    /// It is seen only when something above it has been mounted or unmounted again, or not any more then.
+    hidden: Hidden,
     /// Why the run failed here, where it did: an error in taking it back is told together with it.
     failed: Option<String>,
 }
 
-/// What the journals say of a key.
+/// Whether what is at a key can be looked at before and behind the restoring of mounts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Hidden {
+    Never,
+    /// It is below something that is mounted or unmounted again first.
+    Before,
+    /// What is mounted above it goes or comes then.
+    Behind,
+}
+
+/// What the journals say of a key. `first` and `done` are the places in the journals of its before-image and of its first change.
 struct Image {
     shown: Key,
+    first: usize,
+    done: Option<usize>,
     before: Attrs,
     reached: Option<Attrs>,
     secret: bool,
@@ -66,23 +80,49 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
     let (images, touched) = images(sys, &journals)?;
     let mut restores = Vec::new();
     let mut unchanged = 0;
+    let mut notices = Vec::new();
+    let mut stays = Vec::new();
+    let flips = |image: &Image| {
+        let reached = image.reached.as_ref();
+        ["device", "fstype", "bind"].iter().any(|name| reached.is_some_and(|reached| reached.get(*name) != image.before.get(*name)))
+    };
+    let mounts: BTreeMap<String, usize> = images
+        .iter()
+        .filter(|(key, image)| key.kind == Kind::Mount && flips(image))
+        .filter_map(|(key, image)| Some((key.name.clone(), image.done?)))
+        .collect();
     for (key, image) in images {
+        let hidden = match above(&mounts, &key) {
+            // It was changed in a filesystem that the run had just made, whose contents are not the run's.
+            Some(flip) if key.kind == Kind::File && image.first < flip && image.done.is_some_and(|done| done > flip) => {
+                stays.push(key.name);
+                continue;
+            }
+            Some(flip) if image.first < flip && key.kind == Kind::File => Hidden::Before,
+            Some(_) => Hidden::Behind,
+            None => Hidden::Never,
+        };
         let object = object::of(&key)?;
         object.settle(sys)?;
         let now = object.read(sys)?;
         // A directory that was removed and made again reads as before; what was in it is in the keep.
         let moved = key.kind == Kind::File && File::kept_tree(sys, &runs, &key.name)?.is_some();
-        if now == image.before && !moved {
+        if now == image.before && !moved && hidden != Hidden::Before {
             unchanged += 1;
-        } else {
-            restores.push((rank(&key, &now, &image.before), key, image, now));
+            continue;
+        }
+        match object.destroys(sys, &now, &image.before).filter(|_| !request.destroy_data) {
+            Some(why) => notices.push(format!("{key} stays: {why}; `--destroy-data` takes it back nevertheless")),
+            None => restores.push((rank(&key, &now, &image, hidden), key, image, now, hidden)),
         }
     }
     restores.sort_by(|a, b| a.0.cmp(&b.0));
+    if !stays.is_empty() {
+        notices.push(format!("what was written to filesystems that the run made stays in them: {}", stays.join(", ")));
+    }
 
     let mut steps = Vec::new();
     let mut turns = Vec::new();
-    let mut notices = Vec::new();
     let named = runs.join(", ");
     let (mut undone, tried) = undone(sys, &runs)?;
     for (run, journal) in journals.iter().rev() {
@@ -103,10 +143,10 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
         }
     }
     let something = tried || !restores.is_empty() || !steps.is_empty();
-    for (_, key, image, now) in restores {
+    for (_, key, image, now, hidden) in restores {
         steps.push(restore_step(sys, steps.len(), &named, &key, &image, &now)?);
         let Image { before, secret, failed, shown, .. } = image;
-        turns.push(Turn::Restore(Restore { key, shown, before, now, secret, failed }));
+        turns.push(Turn::Restore(Restore { key, shown, before, now, secret, hidden, failed }));
     }
     if something {
         for (run, command, shown) in again(&journals) {
@@ -131,6 +171,7 @@ pub fn check(sys: &System, rollback: &Rollback) -> Result<()> {
     let mut differ = Vec::new();
     for turn in &rollback.turns {
         if let Turn::Restore(restore) = turn
+            && restore.hidden != Hidden::Before
             && object::of(&restore.key)?.read(sys)? != restore.now
         {
             differ.push(restore.shown.to_string());
@@ -226,7 +267,8 @@ fn choose(sys: &System, request: &RollbackRequest) -> Result<Vec<(String, Journa
     };
     let (later, rest) = records.split_at(index);
     let Some(asked) = rest.first() else { return Ok(Vec::new()) };
-    if let Some(by) = &asked.rolled_back_by {
+    // What was left because it destroys data can be taken back later.
+    if let Some(by) = asked.rolled_back_by.as_ref().filter(|_| !request.destroy_data) {
         return Err(wrong(format!("run {} has been taken back already, by run {by}", request.run)).into());
     }
     if let Some(running) = records.iter().find(|r| r.state == RunState::Running) {
@@ -282,30 +324,44 @@ fn counts(record: &RunRecord, taken: &BTreeSet<String>, later: &[RunRecord]) -> 
 }
 
 /// The earliest before-image of each key the runs changed; and all keys they may have touched.
-fn images(sys: &System, journals: &[(String, Journal)]) -> Result<(BTreeMap<Key, Image>, BTreeSet<Key>)> {
-    let mut images: BTreeMap<Key, Image> = BTreeMap::new();
+/// A path at which something was mounted meanwhile has another image for what is seen there since.
+fn images(sys: &System, journals: &[(String, Journal)]) -> Result<(Vec<(Key, Image)>, BTreeSet<Key>)> {
+    let mut images: BTreeMap<Key, Vec<Image>> = BTreeMap::new();
+    let mut mounted: Vec<(String, usize)> = Vec::new();
     let mut touched = BTreeSet::new();
+    let mut place = 0;
     for (_, journal) in journals {
         let changed: BTreeSet<Key> = changed(journal).into_iter().collect();
         for entry in &journal.entries {
+            place += 1;
             match entry {
                 Entry::Before { key, attrs, kept, secret, shown } => {
                     touched.insert(key.clone());
                     if changed.contains(key) {
                         let shown = Key::new(key.kind, shown.as_ref().unwrap_or(&key.name));
                         let before = kept.as_ref().map_or_else(|| Ok(attrs.clone()), |kept| keep::attrs_of(sys, kept))?;
-                        let image = Image { shown, before, reached: None, secret: *secret, failed: None };
-                        images.entry(key.clone()).or_insert(image).secret |= secret;
+                        let image = Image { first: place, done: None, shown, before, reached: None, secret: *secret, failed: None };
+                        let all = images.entry(key.clone()).or_default();
+                        let since = all.last().map_or(0, |last| last.first);
+                        let another = mounted.iter().any(|(path, at)| *at > since && key.kind == Kind::File && within(path, &key.name));
+                        match all.last_mut() {
+                            Some(last) if !another => last.secret |= secret,
+                            _ => all.push(image),
+                        }
                     }
                 }
                 Entry::After { key, attrs, .. } => {
-                    if let Some(image) = images.get_mut(key) {
+                    if key.kind == Kind::Mount {
+                        mounted.push((key.name.clone(), place));
+                    }
+                    if let Some(image) = images.get_mut(key).and_then(|all| all.last_mut()) {
                         image.reached = Some(attrs.clone());
+                        image.done.get_or_insert(place);
                     }
                 }
                 Entry::Outcome(outcome) if outcome.result == Verdict::Failed => {
                     for change in &outcome.changes {
-                        if let Some(image) = images.get_mut(&change.key) {
+                        if let Some(image) = images.get_mut(&change.key).and_then(|all| all.last_mut()) {
                             image.failed = Some(outcome.comment.clone());
                         }
                     }
@@ -314,28 +370,60 @@ fn images(sys: &System, journals: &[(String, Journal)]) -> Result<(BTreeMap<Key,
             }
         }
     }
-    Ok((images, touched))
+    let images = images.into_iter().flat_map(|(key, all)| all.into_iter().map(move |image| (key.clone(), image)));
+    Ok((images.collect(), touched))
+}
+
+/// Whether a path is another or below it.
+fn within(top: &str, path: &str) -> bool {
+    path == top || path.strip_prefix(top.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// The order of restoring, which is not always the reverse of what was done: what stands on something else goes before it and comes
 /// back after it. Services are stopped first and started last, users are there before the files they own and go after them, packages
-/// change before files (their scripts write some), files go from the leaves up and come from the root down.
-fn rank(key: &Key, now: &Attrs, before: &Attrs) -> (u8, usize, Key) {
+/// change before files (their scripts write some), files go from the leaves up and come from the root down. What is in a filesystem that goes
+/// is restored before it goes, what is in one that comes back behind it; mounts, volumes and swap among themselves in reverse order.
+fn rank(key: &Key, now: &Attrs, image: &Image, hidden: Hidden) -> (u8, usize, Key) {
+    let before = &image.before;
+    let late = usize::MAX - image.done.unwrap_or(image.first);
     let off = |attrs: &Attrs| !["active", "enabled"].iter().any(|name| attrs.get(*name).and_then(Value::as_bool) == Some(true));
     let depth = key.name.matches('/').count();
     let (phase, within) = match key.kind {
         Kind::Service if off(before) => (0, 0),
         Kind::Group if !before.is_empty() => (1, 0),
         Kind::User if !before.is_empty() => (2, 0),
+        Kind::Pip => (2, 1),
         Kind::Packages => (3, 0),
-        Kind::File if before.is_empty() => (4, usize::MAX - depth),
-        Kind::File => (5, depth),
-        Kind::Crontab | Kind::Sysctl | Kind::Git | Kind::Debconf | Kind::Locale => (6, 0),
-        Kind::User => (7, 0),
-        Kind::Group => (8, 0),
-        Kind::Service => (9, usize::from(now.is_empty())),
+        Kind::File => match (hidden, before.is_empty()) {
+            (Hidden::Behind, true) => (4, usize::MAX - depth),
+            (Hidden::Behind, false) => (5, depth),
+            (Hidden::Never, true) => (7, usize::MAX - depth),
+            (Hidden::Never, false) => (8, depth),
+            (Hidden::Before, true) => (10, usize::MAX - depth),
+            (Hidden::Before, false) => (11, depth),
+        },
+        // What is to be mounted again needs its directory first.
+        Kind::Mount | Kind::Swap if !before.is_empty() => (9, late),
+        Kind::Mount | Kind::Swap | Kind::Blockdev | Kind::Subvolume | Kind::Btrfs | Kind::Lvm => (6, late),
+        // A filesystem may need it.
+        Kind::Module if !before.is_empty() => (3, 1),
+        Kind::Module => (12, 1),
+        Kind::Git if hidden == Hidden::Behind => (3, 2),
+        Kind::Crontab | Kind::Sysctl | Kind::Git | Kind::Debconf | Kind::Locale => (12, 0),
+        Kind::User => (13, 0),
+        Kind::Group => (14, 0),
+        Kind::Service => (15, usize::from(now.is_empty())),
     };
     (phase, within, key.clone())
+}
+
+/// The place in the journals at which something above a key was mounted or unmounted.
+fn above(mounts: &BTreeMap<String, usize>, key: &Key) -> Option<usize> {
+    let path = match key.kind {
+        Kind::File | Kind::Subvolume | Kind::Btrfs | Kind::Git => key.name.as_str(),
+        _ => return None,
+    };
+    mounts.iter().filter(|(top, _)| within(top, path)).map(|(_, flip)| *flip).max()
 }
 
 /// What unfinished attempts at taking these runs back have undone already (commands that undo are not run twice), and whether there
@@ -511,8 +599,8 @@ fn put_back(sys: &System, runs: &[String], restore: &Restore, step: &Step, tell:
 /// home because of a directory): what is still not as it was has failed after all.
 fn verify(sys: &System, turns: &[Turn], outcomes: &mut [Outcome], tell: &mut dyn FnMut(Body)) -> Result<()> {
     for (turn, outcome) in turns.iter().zip(outcomes) {
-        let Turn::Restore(Restore { key, shown, before, .. }) = turn else { continue };
-        if outcome.result == Verdict::Failed {
+        let Turn::Restore(Restore { key, shown, before, hidden, .. }) = turn else { continue };
+        if outcome.result == Verdict::Failed || *hidden == Hidden::Behind {
             continue;
         }
         let left = object::of(key)?.read(sys)?;

@@ -114,7 +114,7 @@ fn apply(root: &Path, kill_at: Option<u64>) -> Result<Applied> {
 
 fn roll_back(root: &Path, run: &str, by: &str, kill_at: Option<u64>) -> Result<Applied> {
     let sys = system(root);
-    let rollback = revert::plan(&sys, &RollbackRequest { run: run.into(), with_later: false })?;
+    let rollback = revert::plan(&sys, &RollbackRequest { run: run.into(), with_later: false, destroy_data: false })?;
     sys.fail_at(kill_at);
     let mut failed = Vec::new();
     let applied = revert::apply(&sys, rollback, &header(by), &mut |body| {
@@ -213,7 +213,7 @@ fn later_runs_on_the_same_things_stand_in_the_way_until_they_come_along() {
     more(dir.path(), "run-2", r#"a file.absent {"name": "/etc/same"}"#);
     more(dir.path(), "run-3", "a file.symlink {\"name\": \"/etc/link\", \"target\": \"/3\"}\nb file.absent {\"name\": \"/etc/removed\"}");
     let sys = system(dir.path());
-    let ask = |with_later| revert::plan(&sys, &RollbackRequest { run: "run-1".into(), with_later });
+    let ask = |with_later| revert::plan(&sys, &RollbackRequest { run: "run-1".into(), with_later, destroy_data: false });
     let refused = ask(false).err().unwrap();
     assert_eq!(refused.detail, "run run-3 by ann@desk: file:/etc/link");
     assert!(refused.hint.unwrap().contains("--with-later"));
@@ -237,7 +237,7 @@ fn drift_since_the_run_is_named_and_overwritten_and_a_new_one_makes_the_plan_sta
     };
     relink("/by/hand");
     let sys = system(dir.path());
-    let rollback = revert::plan(&sys, &RollbackRequest { run: "run-1".into(), with_later: false }).unwrap();
+    let rollback = revert::plan(&sys, &RollbackRequest { run: "run-1".into(), with_later: false, destroy_data: false }).unwrap();
     let step = &rollback.plan.steps[0];
     assert_eq!((step.id.as_str(), step.action), ("file:/etc/link", Action::Change));
     assert!(step.reason.ends_with("changed since the run, and lost: target"), "{}", step.reason);
@@ -281,7 +281,7 @@ fn commands_are_taken_back_by_their_undo_and_what_made_changes_effective_runs_ag
         .unwrap();
     bench.sys.abandon();
 
-    let rollback = revert::plan(&bench.sys, &RollbackRequest { run: "run-1".into(), with_later: false }).unwrap();
+    let rollback = revert::plan(&bench.sys, &RollbackRequest { run: "run-1".into(), with_later: false, destroy_data: false }).unwrap();
     let names: Vec<&str> = rollback.plan.steps.iter().map(|step| step.command.as_deref().unwrap_or(&step.id)).collect();
     assert_eq!(names, ["sh -c undo second", "sh -c undo first", "file:/etc/conf", "restart web"]);
     assert_eq!(rollback.plan.notices, ["`mail` of run run-1 cannot be taken back: it sends mail"]);
@@ -293,7 +293,7 @@ fn commands_are_taken_back_by_their_undo_and_what_made_changes_effective_runs_ag
     // It was not taken back whole, so it can be done again; what was owed stays owed until then.
     assert_eq!(bench.sys.owed().unwrap().len(), 1);
     bench.answer("restart web", 0, "");
-    let rollback = revert::plan(&bench.sys, &RollbackRequest { run: "run-1".into(), with_later: false }).unwrap();
+    let rollback = revert::plan(&bench.sys, &RollbackRequest { run: "run-1".into(), with_later: false, destroy_data: false }).unwrap();
     assert_eq!(revert::apply(&bench.sys, rollback, &header("run-3"), &mut |_| {}).unwrap().tally.failed, 0);
     assert_eq!(bench.ran(), ["restart web"]);
     assert_eq!(bench.sys.owed().unwrap(), []);
@@ -321,7 +321,7 @@ fn an_error_in_taking_back_keeps_both_causes_and_the_rest_goes_on() {
     let outcome = Outcome { low: 0, result: Verdict::Failed, changes: vec![change], duration_ms: 0, comment: "the disk is full".into() };
     sys.journal(&[Entry::Outcome(outcome)]).unwrap();
     sys.abandon();
-    let rollback = revert::plan(&sys, &RollbackRequest { run: "run-1".into(), with_later: false }).unwrap();
+    let rollback = revert::plan(&sys, &RollbackRequest { run: "run-1".into(), with_later: false, destroy_data: false }).unwrap();
     let mut comments = Vec::new();
     let applied = revert::apply(&sys, rollback, &header("run-2"), &mut |body| {
         if let Body::Done(outcome) = body {

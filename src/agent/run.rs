@@ -481,6 +481,13 @@ impl<'a> Runner<'a> {
                 false => Ok(there),
             };
         }
+        if key.kind == Kind::Mount {
+            // What is seen there from now on is another filesystem's: it has before-images of its own.
+            let below = |path: &str| {
+                path == key.name || path.strip_prefix(key.name.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
+            };
+            self.before.retain(|other, _| other.kind != Kind::File || !below(&other.name));
+        }
         if key.kind == Kind::File {
             self.touched.push(key.name.clone());
         } else {

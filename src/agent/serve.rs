@@ -276,7 +276,7 @@ mod tests {
     fn requests_are_answered_in_turn() {
         let mut c = connect().greet();
         c.say(1, Body::Runs);
-        c.say(2, Body::PlanRollback(RollbackRequest { run: "run-1".into(), with_later: false }));
+        c.say(2, Body::PlanRollback(RollbackRequest { run: "run-1".into(), with_later: false, destroy_data: false }));
         assert_eq!(c.hear(), Some(Body::History { runs: vec![] }));
         assert!(matches!(c.hear(), Some(Body::Failed(why)) if why.summary == "this host knows no run run-1"));
         assert_eq!(c.part(), []);

@@ -632,7 +632,7 @@ fn stopped_at_any_mutation_a_run_can_be_taken_back_or_finished() {
         let whole = bench.apply_watching(&plan, "run-1", |_| {}).0.is_ok();
         bench.sys.fail_at(None);
         if bench.sys.generation().unwrap() == 1 {
-            let request = super::protocol::RollbackRequest { run: "run-1".into(), with_later: false };
+            let request = super::protocol::RollbackRequest { run: "run-1".into(), with_later: false, destroy_data: false };
             let back = super::revert::plan(&bench.sys, &request).unwrap();
             super::revert::apply(&bench.sys, back, &header("run-2"), &mut |_| {}).unwrap();
             assert_eq!(picture(bench.dir.path()), before, "stopped before mutation {mutation}");

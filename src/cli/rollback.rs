@@ -11,7 +11,7 @@ use crate::diagnostic::Code;
 use crate::engine::apply::{ApplyOptions, Results, apply, close_all};
 use crate::engine::event::Event;
 use crate::engine::history::RunHistory;
-use crate::engine::rollback::{choose, journals, plan};
+use crate::engine::rollback::{Ask, choose, journals, plan};
 
 #[derive(Args)]
 pub struct RollbackArgs {
@@ -23,6 +23,9 @@ pub struct RollbackArgs {
     /// Take back later runs that touched the same things as well
     #[arg(long)]
     with_later: bool,
+    /// Take back what destroys data as well: volumes and subvolumes that the run made, filesystems on devices
+    #[arg(long)]
+    destroy_data: bool,
     /// Do not ask
     #[arg(short = 'y', long)]
     yes: bool,
@@ -53,7 +56,8 @@ pub async fn run(args: RollbackArgs, color: Color) -> Ended {
             return if summary.codes.is_empty() { Err(fault.into()) } else { Ok(summary_code(&summary)) };
         }
     };
-    let planned = plan(&context.work, journals, &run, args.with_later, &mut summary).await;
+    let ask = Ask { with_later: args.with_later, destroy_data: args.destroy_data };
+    let planned = plan(&context.work, journals, &run, ask, &mut summary).await;
     if summary.worst_dropped().is_some_and(|code| !matches!(code, Code::Unreachable | Code::HostKey)) {
         // A run is taken back on all the hosts that can be reached, or on none.
         printer.plans();

@@ -287,7 +287,7 @@ async fn take_back_host(work: &Work, session: &mut Session, run: &str, back: &Ru
     if !session.runs().await?.iter().any(|r| r.header.id == run) {
         return Ok(None);
     }
-    let plan = session.plan_rollback(RollbackRequest { run: run.to_owned(), with_later: false }).await?;
+    let plan = session.plan_rollback(RollbackRequest { run: run.to_owned(), with_later: false, destroy_data: false }).await?;
     let mut summary = Summary::default();
     session.check(back, 0, &Blobs::new()).await?;
     let (_, applied) = apply_plan(work, session, &plan, &Blobs::new(), &[], back, &mut summary).await;

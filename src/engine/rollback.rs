@@ -58,15 +58,18 @@ fn newest<'a>(journals: impl Iterator<Item = &'a Vec<RunRecord>>) -> Option<Stri
     firsts.iter().copied().filter(|r| !older(r)).max_by_key(started).or(firsts.iter().copied().max_by_key(started)).as_ref().map(id)
 }
 
+/// How far a rollback goes.
+#[derive(Clone, Copy)]
+pub struct Ask {
+    /// Later runs that touched the same things are taken back too.
+    pub with_later: bool,
+    /// What destroys data is taken back too.
+    pub destroy_data: bool,
+}
+
 /// Asks every host that took part in the run what taking it back would change. The others' sessions are closed, and those of hosts on
 /// which it was taken back already while others could not be reached.
-pub async fn plan(
-    work: &Work,
-    journals: Vec<(Session, Vec<RunRecord>)>,
-    run: &str,
-    with_later: bool,
-    summary: &mut Summary,
-) -> Vec<Planned> {
+pub async fn plan(work: &Work, journals: Vec<(Session, Vec<RunRecord>)>, run: &str, ask: Ask, summary: &mut Summary) -> Vec<Planned> {
     let left = journals.iter().any(|(_, runs)| runs.iter().any(|r| r.header.id == run && r.rolled_back_by.is_none()));
     let mut tasks = JoinSet::new();
     for (index, (mut session, runs)) in journals.into_iter().enumerate() {
@@ -77,7 +80,7 @@ pub async fn plan(
                 return None;
             }
             let id = session.host.id.clone();
-            match session.plan_rollback(RollbackRequest { run, with_later }).await {
+            match session.plan_rollback(RollbackRequest { run, with_later: ask.with_later, destroy_data: ask.destroy_data }).await {
                 Ok(plan) => {
                     work.sink.event(Event::HostPlanned { host: &id, plan: &plan });
                     Some(Ok((index, Planned { session, plan, blobs: Blobs::new(), names: Vec::new() })))

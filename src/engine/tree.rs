@@ -193,12 +193,19 @@ impl TreeCompiler {
             compiled.secrets.extend(secrets);
             bytes = rendered.into();
         }
-        let hash = Hash::of(&bytes);
-        let content = Content { name: remote.name.clone(), hash: hash.clone(), size: bytes.len() as u64, mode: None, link: None, secret };
-        if let Some(low) = compiled.lows.get_mut(remote.low) {
-            low.contents.push(content);
+        let contents = match low.function().as_str() {
+            "archive.extracted" => self.compiler.unpack_fetched(low, remote, &bytes).map_err(placed)?,
+            _ => {
+                let (name, hash, size) = (remote.name.clone(), Hash::of(&bytes), bytes.len() as u64);
+                vec![(Content { name, hash, size, mode: None, link: None, secret }, bytes)]
+            }
+        };
+        for (content, bytes) in contents {
+            compiled.blobs.insert(content.hash.clone(), bytes);
+            if let Some(low) = compiled.lows.get_mut(remote.low) {
+                low.contents.push(content);
+            }
         }
-        compiled.blobs.insert(hash, bytes);
         Ok(())
     }
 

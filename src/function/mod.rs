@@ -4,8 +4,11 @@
 //! the objects act. The table `FUNCTIONS` is also what `lang`, `lint` and `doc` know of functions: names and arguments.
 
 pub mod alternatives;
+pub mod archive;
 pub mod args;
 mod base64;
+pub mod blockdev;
+pub mod btrfs;
 pub mod cmd;
 pub mod cron;
 mod crypt;
@@ -18,8 +21,13 @@ pub mod grains;
 pub mod group;
 pub mod host;
 pub mod ini;
+pub mod kmod;
 pub mod locale;
+pub mod lvm;
 pub mod module;
+pub mod mount;
+pub mod nfs_export;
+pub mod pip;
 pub mod pkg;
 pub mod pkgrepo;
 #[cfg(test)]
@@ -46,6 +54,9 @@ use crate::value::Attrs;
 #[rustfmt::skip]
 pub static FUNCTIONS: &[&[Entry]] = &[
     alternatives::FUNCTIONS,
+    archive::FUNCTIONS,
+    blockdev::FUNCTIONS,
+    btrfs::FUNCTIONS,
     cmd::FUNCTIONS,
     cron::FUNCTIONS,
     debconf::FUNCTIONS,
@@ -56,8 +67,14 @@ pub static FUNCTIONS: &[&[Entry]] = &[
     group::FUNCTIONS,
     host::FUNCTIONS,
     ini::FUNCTIONS,
+    kmod::FUNCTIONS,
     locale::FUNCTIONS,
+    lvm::FUNCTIONS,
     module::FUNCTIONS,
+    mount::FUNCTIONS,
+    nfs_export::FUNCTIONS,
+    pip::FUNCTIONS,
+    pip::VIRTUALENV,
     pkg::FUNCTIONS,
     pkgrepo::FUNCTIONS,
     service::FUNCTIONS,

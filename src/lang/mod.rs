@@ -9,6 +9,7 @@
 //! One `Compiler` per tree: files are read and templates compiled once, and threads compile many hosts with it at a time. Everything here is
 //! pure: what only a host can answer is collected (`missing`) and given back in `HostInput::answers` for a second round.
 
+pub mod archive;
 pub mod ask;
 pub mod decrypt;
 pub mod function;
@@ -186,6 +187,7 @@ pub struct Compiler {
     options: Options,
     files: renderer::Files,
     decrypt: Arc<dyn Decrypt>,
+    archives: archive::Archives,
 }
 
 /// One compile: the host and what was asked of it so far.
@@ -224,6 +226,7 @@ impl Compiler {
             options,
             files: renderer::Files::default(),
             decrypt: Arc::new(decrypt::NoKeys),
+            archives: archive::Archives::default(),
         }
     }
 

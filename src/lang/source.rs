@@ -104,6 +104,11 @@ impl Sources<'_> {
                 }
                 self.one(index, low, env, "source", false)?;
             }
+            ("pip" | "virtualenv", _) => self.one(index, low, env, "requirements", false)?,
+            ("archive", "extracted") => {
+                self.one(index, low, env, "source", false)?;
+                self.unpack(low)?;
+            }
             ("pkg", _) => {
                 for entry in low.args.get("sources").and_then(Value::as_list).unwrap_or_default().to_vec() {
                     if let Some((name, Value::Str(source))) = entry.as_map().and_then(|map| map.0.first()) {
@@ -164,6 +169,18 @@ impl Sources<'_> {
             Some(place) => Err(Box::new(self.not_there(low, place))),
             None => Ok(()),
         }
+    }
+
+    /// An archive becomes what it holds. One on the web is unpacked when it has been fetched.
+    fn unpack(&mut self, low: &mut Low) -> Result<()> {
+        let Some(content) = low.contents.pop() else { return Ok(()) };
+        let source = low.args.get("source").map(texts).and_then(|all| all.into_iter().next()).unwrap_or_default();
+        let bytes = self.blobs.remove(&content.hash).unwrap_or_default();
+        for (content, bytes) in self.compiler.archives.contents(low, &source, &bytes)? {
+            self.blobs.insert(content.hash.clone(), bytes);
+            low.contents.push(content);
+        }
+        Ok(())
     }
 
     fn file(&mut self, low: &Low, place: &Place, file: &Arc<File>, source: &str, name: &str, always_template: bool) -> Result<Content> {
@@ -394,6 +411,11 @@ impl Sources<'_> {
 }
 
 impl Compiler {
+    /// The contents of an archive that was fetched for a `Remote`.
+    pub fn unpack_fetched(&self, low: &Low, remote: &Remote, bytes: &[u8]) -> Result<Vec<(Content, Arc<[u8]>)>> {
+        self.archives.contents(low, &remote.url, bytes)
+    }
+
     /// Renders what was fetched for a `Remote` with a template. Gives the secrets of the host too, which the template may have added to.
     pub fn render_fetched(&self, host: &super::HostInput, low: &Low, remote: &Remote, bytes: Vec<u8>) -> Results<(Vec<u8>, Vec<String>)> {
         let secrets = Arc::new(Secrets::default());

@@ -7,14 +7,23 @@
 //! `from`; a fault at any mutation leaves what `set(now, before)` can take back.
 
 mod accounts;
+pub mod blockdev;
+pub mod btrfs;
 pub mod crontab;
 pub mod debconf;
 pub mod file;
 pub mod git;
 pub mod group;
 pub mod locale;
+pub mod lvm;
+pub mod module;
+pub mod mount;
 pub mod packages;
+pub mod pip;
 pub mod service;
+#[cfg(test)]
+mod storage_tests;
+pub mod swap;
 pub mod sysctl;
 pub mod unified;
 pub mod user;
@@ -31,14 +40,22 @@ type Make = fn(&str) -> Box<dyn Object>;
 #[rustfmt::skip]
 static OBJECTS: &[(Kind, Make)] = &[
     (Kind::File, |path| Box::new(file::File::new(path))),
+    (Kind::Blockdev, |device| Box::new(blockdev::Blockdev::new(device))),
     (Kind::Crontab, |user| Box::new(crontab::Crontab::new(user))),
     (Kind::Debconf, |question| Box::new(debconf::Debconf::new(question))),
     (Kind::Git, |path| Box::new(git::Git::new(path))),
     (Kind::Group, |name| Box::new(group::Group::new(name))),
     (Kind::Locale, |name| Box::new(locale::Locale::new(name))),
+    (Kind::Lvm, |name| Box::new(lvm::Lvm::new(name))),
+    (Kind::Module, |name| Box::new(module::Module::new(name))),
+    (Kind::Mount, |path| Box::new(mount::Mount::new(path))),
     (Kind::Packages, |manager| Box::new(packages::Packages::new(manager))),
+    (Kind::Pip, |program| Box::new(pip::Pip::new(program))),
+    (Kind::Btrfs, |path| Box::new(btrfs::Filesystem::new(path))),
     (Kind::Service, |unit| Box::new(service::Service::new(unit))),
     (Kind::Sysctl, |name| Box::new(sysctl::Sysctl::new(name))),
+    (Kind::Subvolume, |name| Box::new(btrfs::Subvolume::new(name))),
+    (Kind::Swap, |device| Box::new(swap::Swap::new(device))),
     (Kind::User, |name| Box::new(user::User::new(name))),
 ];
 
@@ -90,6 +107,12 @@ pub trait Object: Send + Sync {
 
     /// Why this change cannot be undone; printed in the plan. None: it can.
     fn one_way(&self, _sys: &System, _from: &Attrs, _to: &Attrs) -> Option<String> {
+        None
+    }
+
+    /// Why this change would destroy data that people may have put there since (a subvolume that goes with what is in it). A rollback
+    /// leaves such a thing as it is, and says so, unless it is told `--destroy-data`. None: it destroys nothing.
+    fn destroys(&self, _sys: &System, _from: &Attrs, _to: &Attrs) -> Option<String> {
         None
     }
 

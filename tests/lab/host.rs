@@ -19,12 +19,13 @@ pub struct Spec {
     systemd: bool,
     disk: Option<String>,
     read_only: bool,
+    disks: Vec<String>,
 }
 
 impl Spec {
     /// A whole machine: systemd, sshd, cron, D-Bus.
     pub fn systemd(name: &str) -> Spec {
-        Spec { name: name.to_owned(), systemd: true, disk: None, read_only: false }
+        Spec { name: name.to_owned(), systemd: true, disk: None, read_only: false, disks: Vec::new() }
     }
 
     /// sshd alone, as process 1: for many hosts and for bad ones.
@@ -35,6 +36,11 @@ impl Spec {
     /// A disk of its own of this size (`8m`, an ext4 in a file): to be filled, or for [`Host::power_cut`].
     pub fn disk(self, size: &str) -> Spec {
         Spec { disk: Some(size.to_owned()), ..self }
+    }
+
+    /// Empty disks of these sizes besides (hosts with systemd only): loop devices, under the names that [`Host::disks`] gives.
+    pub fn disks(self, sizes: &[&str]) -> Spec {
+        Spec { disks: sizes.iter().map(|size| (*size).to_owned()).collect(), ..self }
     }
 
     /// A root that cannot be written (light hosts only: systemd would not boot).
@@ -50,12 +56,14 @@ pub struct Host {
     lab: Arc<Inner>,
     /// The process that started it, while it runs.
     process: Mutex<Option<Child>>,
+    disks: Vec<String>,
 }
 
 impl Host {
     pub(super) fn new(lab: &Arc<Inner>, spec: Spec, number: usize) -> Host {
         assert!(number < 254, "a lab has addresses for 253 hosts");
-        let host = Host { spec, number, lab: lab.clone(), process: Mutex::new(None) };
+        let disks = spec.disks.iter().enumerate().map(|(i, size)| lab.disk(&format!("{}-{i}", spec.name), size)).collect();
+        let host = Host { spec, number, lab: lab.clone(), process: Mutex::new(None), disks };
         let (name, address) = (&host.spec.name, host.address());
         lab.script(&format!(
             "ip netns add {name}
@@ -90,6 +98,11 @@ impl Host {
 
     pub(super) fn base(&self) -> &std::path::Path {
         &self.lab.base
+    }
+
+    /// The devices of its disks.
+    pub fn disks(&self) -> &[String] {
+        &self.disks
     }
 
     pub fn has_systemd(&self) -> bool {
@@ -232,12 +245,13 @@ impl Host {
     pub(super) fn launch(&self) {
         let (folder, name) = (self.folder(), self.name());
         let groups = cgroup_roots().iter().map(|root| format!("{}/{}/{name}", root.display(), self.lab.name)).collect::<Vec<_>>().join(" ");
+        let disks: String = self.disks.iter().map(|device| format!(" --bind={device}")).collect();
         let start = if self.spec.systemd {
             format!(
                 "for group in {groups}; do mkdir -p $group; echo $$ >$group/cgroup.procs; done
                 export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network # the kernel settings of its own network
                 exec systemd-nspawn -q --register=no --keep-unit --boot -D {folder}/root --network-namespace-path=/run/netns/{name} \
-                    --machine={name} --capability=all --resolv-conf=off --timezone=off --link-journal=no --console=pipe"
+                    --machine={name} --capability=all --resolv-conf=off --timezone=off --link-journal=no --console=pipe{disks}"
             )
         } else {
             let read_only = if self.spec.read_only { "mount -o remount,ro \"$r\"" } else { "" };

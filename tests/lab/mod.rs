@@ -292,6 +292,19 @@ impl Inner {
         assert!(output.status.success(), "the lab's own script failed:\n{script}\n{}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// A loop device on a sparse file. A process of the lab holds it open; the kernel lets go of it when that ends.
+    pub fn disk(&self, name: &str, size: &str) -> String {
+        let script = format!(
+            "mkdir -p {INSIDE}/disks; truncate -s {size} {INSIDE}/disks/{name}
+            device=$(losetup -f --show {INSIDE}/disks/{name})
+            sleep infinity <$device >/dev/null 2>&1 &
+            sleep 0.1; losetup -d $device; echo $device"
+        );
+        let output = self.enter().args(["sh", "-ec", &script]).output().unwrap();
+        assert!(output.status.success(), "no disk: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
     /// A path inside the lab's mount namespace, as the test can open it.
     pub fn outside(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.init))

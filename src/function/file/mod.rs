@@ -7,13 +7,13 @@ mod append;
 mod blockreplace;
 mod comment;
 mod copy;
-mod directory;
+pub(super) mod directory;
 #[cfg(test)]
 pub(super) mod double;
 mod keyvalue;
 mod line;
 mod managed;
-mod pattern;
+pub(super) mod pattern;
 pub(super) mod place;
 mod recurse;
 mod replace;
