@@ -82,6 +82,7 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
     let mut unchanged = 0;
     let mut notices = Vec::new();
     let mut stays = Vec::new();
+    let mut left: Vec<Key> = Vec::new();
     let flips = |image: &Image| {
         let reached = image.reached.as_ref();
         ["device", "fstype", "bind"].iter().any(|name| reached.is_some_and(|reached| reached.get(*name) != image.before.get(*name)))
@@ -112,10 +113,23 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
             continue;
         }
         match object.destroys(sys, &now, &image.before).filter(|_| !request.destroy_data) {
-            Some(why) => notices.push(format!("{key} stays: {why}; `--destroy-data` takes it back nevertheless")),
+            Some(why) => {
+                notices.push(format!("{key} stays: {why}; `--destroy-data` takes it back nevertheless"));
+                left.push(key);
+            }
             None => restores.push((rank(&key, &now, &image, hidden), key, image, now, hidden)),
         }
     }
+    // The directories that something lies in which stays are not taken away either, as long as it is seen in them.
+    let going: Vec<String> = mounts.keys().cloned().collect();
+    restores.retain(|(_, key, image, ..)| {
+        let holds = |thing: &Key| {
+            let hidden = |top: &String| within(top, &thing.name) && within(&key.name, top);
+            key != thing && within(&key.name, &thing.name) && !going.iter().any(hidden)
+        };
+        let directory = image.before.get("kind").and_then(Value::as_str) == Some("directory");
+        key.kind != Kind::File || directory || !left.iter().any(holds)
+    });
     restores.sort_by(|a, b| a.0.cmp(&b.0));
     if !stays.is_empty() {
         notices.push(format!("what was written to filesystems that the run made stays in them: {}", stays.join(", ")));

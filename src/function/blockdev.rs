@@ -65,15 +65,26 @@ fn formatted(low: &Low) -> Result<Box<dyn Function>> {
     Ok(Box::new(Formatted { device: place::name(&args)?, kind, force: args.bool("force", false)?, options }))
 }
 
+impl Formatted {
+    /// The logical volume that `/dev/GROUP/VOLUME` is: an earlier state may make it.
+    fn volume(&self) -> Option<Key> {
+        let (group, volume) = self.device.strip_prefix("/dev/")?.split_once('/')?;
+        (!volume.contains('/') && group != "mapper" && group != "disk").then(|| Key::new(Kind::Lvm, format!("lv:{group}/{volume}")))
+    }
+}
+
 impl Function for Formatted {
-    fn objects(&self, _: &dyn There) -> Result<Vec<Key>> {
-        Ok(vec![Key::new(Kind::Blockdev, &self.device)])
+    fn objects(&self, there: &dyn There) -> Result<Vec<Key>> {
+        let key = Key::new(Kind::Blockdev, &self.device);
+        let absent = there.get(&key).is_empty();
+        Ok(std::iter::once(key).chain(self.volume().filter(|_| absent)).collect())
     }
 
     fn want(&self, there: &dyn There) -> Result<Want> {
         let key = Key::new(Kind::Blockdev, &self.device);
         let now = there.get(&key);
-        if now.is_empty() {
+        let comes = self.volume().is_some_and(|volume| !there.get(&volume).is_empty());
+        if now.is_empty() && !comes {
             return match there.uncertain() {
                 true => Ok(Want::Unknown(format!("what is on {} is known when it is there", self.device))),
                 false => Err(place::failed(format!("{} does not exist", self.device)).into()),
@@ -110,6 +121,7 @@ mod tests {
         host.has("blockdev:/dev/empty", json!({"exists": true}));
         host.has("blockdev:/dev/full", json!({"exists": true, "holds": "xfs", "label": "data", "uuid": "u"}));
         host.has("blockdev:/dev/parted", json!({"exists": true, "table": "gpt"}));
+        host.has("lvm:lv:data/new", json!({"size": 1}));
         let want = |args| want(&host, "blockdev.formatted", args);
         assert_eq!(
             want(json!({"name": "/dev/empty", "inode_size": 512})).unwrap(),
@@ -119,6 +131,7 @@ mod tests {
             want(json!({"name": "/dev/full", "fs_type": "btrfs", "force": true})).unwrap(),
             json!([["blockdev:/dev/full", {"force": true, "fresh": true, "holds": "btrfs", "label": null, "uuid": null}]])
         );
+        assert_eq!(want(json!({"name": "/dev/data/new"})).unwrap()[0][1]["holds"], json!("ext4"));
         for (args, said) in [
             (
                 json!({"name": "/dev/full"}),

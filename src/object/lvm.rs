@@ -186,3 +186,115 @@ fn shrinks(from: &Attrs, to: &Attrs) -> bool {
     let size = |attrs: &Attrs| attrs.get("size").and_then(Value::as_int);
     size(from).zip(size(to)).is_some_and(|(from, to)| to < from)
 }
+
+/// The law on recorded commands: no device-mapper is where we test.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::{Exec, Output};
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    /// LVM, as far as its reports show what its tools do.
+    #[derive(Default)]
+    struct Fake {
+        /// Physical volumes and their groups.
+        physical: Mutex<BTreeMap<String, String>>,
+        /// Logical volumes and their sizes.
+        logical: Mutex<BTreeMap<String, i64>>,
+    }
+
+    impl Exec for Fake {
+        fn run(&self, command: &Command, _: &mut dyn FnMut(&[u8])) -> Result<Output> {
+            let words: Vec<&str> = command.argv.iter().map(String::as_str).collect();
+            let last = words[words.len() - 1];
+            let (mut physical, mut logical) = (self.physical.lock().unwrap(), self.logical.lock().unwrap());
+            let size = || words.iter().find_map(|w| w.strip_suffix('b')?.parse::<i64>().ok()).unwrap();
+            let mut out = String::new();
+            match words[0] {
+                "blkid" => {
+                    return Ok(Output {
+                        status: if last == "/dev/full" { 0 } else { 2 },
+                        stdout: b"TYPE=ext4\n".to_vec(),
+                        ..Output::default()
+                    });
+                }
+                "pvs" => physical.get(last).into_iter().for_each(|group| out += &format!("  {last}\t{group}\n")),
+                "vgs" => {
+                    let count = logical.keys().filter(|name| name.starts_with(&format!("{last}/"))).count();
+                    physical.iter().filter(|(_, group)| *group == last).for_each(|(device, _)| out += &format!("  {device}\t{count}\n"));
+                }
+                "lvs" => logical.get(last).into_iter().for_each(|size| out += &format!("  {size}\t\t\n")),
+                "pvcreate" => drop(physical.insert(last.to_owned(), String::new())),
+                "pvremove" => drop(physical.remove(last)),
+                "vgcreate" | "vgextend" => {
+                    let at = words.iter().position(|w| w.starts_with("/dev/")).unwrap();
+                    words[at..].iter().for_each(|device| drop(physical.insert((*device).to_owned(), words[at - 1].to_owned())));
+                }
+                "vgreduce" => drop(physical.insert(last.to_owned(), String::new())),
+                "vgremove" => physical.values_mut().filter(|group| *group == last).for_each(String::clear),
+                "lvcreate" => {
+                    let name = words[words.iter().position(|w| *w == "-n").unwrap() + 1];
+                    logical.insert(format!("{last}/{name}"), size());
+                }
+                "lvresize" => drop(logical.insert(last.to_owned(), size())),
+                "lvremove" => drop(logical.remove(last)),
+                other => panic!("{other}"),
+            }
+            Ok(Output {
+                status: if out.is_empty() && words[0].ends_with('s') { 5 } else { 0 },
+                stdout: out.into_bytes(),
+                ..Output::default()
+            })
+        }
+    }
+
+    fn host() -> System {
+        let fake = Fake::default();
+        fake.physical.lock().unwrap().extend([("/dev/b".to_owned(), "data".to_owned()), ("/dev/c".to_owned(), String::new())]);
+        fake.logical.lock().unwrap().insert("data/home".into(), 100);
+        System::at("/nonexistent", Box::new(fake))
+    }
+
+    #[test]
+    fn volumes_are_made_and_go_back_and_data_is_named() {
+        let quiet = |act: &dyn Fn(&mut Progress) -> Result<Attrs>| act(&mut Progress::new(&mut |_| {}));
+        for (name, to, destroys) in [
+            ("pv:/dev/d", r#"{"physical": true, "options": []}"#, false),
+            ("pv:/dev/c", "{}", false),
+            ("vg:new", r#"{"devices": "/dev/c", "options": []}"#, false),
+            ("vg:data", r#"{"devices": "/dev/b,/dev/c"}"#, false),
+            ("lv:data/new", r#"{"size": 50, "options": ["-n", "new", "-L", "50b", "data"]}"#, true),
+            ("lv:data/home", r#"{"size": 200}"#, true),
+        ] {
+            let (object, to): (Lvm, Attrs) = (Lvm::new(name), serde_json::from_str(to).unwrap());
+            for fault in 1.. {
+                let sys = host();
+                let before = object.read(&sys).unwrap();
+                sys.fail_at(fault);
+                let done = quiet(&|progress| object.set(&sys, &before, &to, progress));
+                sys.fail_at(None);
+                let now = object.read(&sys).unwrap();
+                if done.is_ok() {
+                    let wanted = to.iter().filter(|(name, _)| *name != "options");
+                    wanted.for_each(|(attr, value)| assert_eq!(now.get(attr), Some(value), "{name} {attr}"));
+                    assert_eq!((now.is_empty(), object.destroys(&sys, &now, &before).is_some()), (to.is_empty(), destroys), "{name}");
+                }
+                // What is made anew gets the options of the state, as far as it had any.
+                let back = quiet(&|progress| object.set(&sys, &now, &before, progress)).unwrap();
+                assert_eq!(back, before, "{name} after a fault at {fault}");
+                if done.is_ok() {
+                    break;
+                }
+            }
+        }
+        let (sys, home, full) = (host(), Lvm::new("lv:data/home"), Lvm::new("pv:/dev/full"));
+        let before = home.read(&sys).unwrap();
+        assert!(home.one_way(&sys, &before, &Attrs::new()).is_some());
+        let now = quiet(&|progress| home.set(&sys, &before, &Attrs::new(), progress)).unwrap();
+        assert!(quiet(&|progress| home.set(&sys, &now, &before, progress)).is_err());
+        let physical = Attrs::from([("physical".to_owned(), Value::Bool(true))]);
+        assert!(quiet(&|progress| full.set(&sys, &Attrs::new(), &physical, progress)).unwrap_err().summary.contains("it holds ext4"));
+        assert!(Lvm::new("vg:data").destroys(&sys, &Lvm::new("vg:data").read(&sys).unwrap(), &Attrs::new()).is_none());
+    }
+}

@@ -67,7 +67,7 @@ impl Exec for Kernel {
                 (output.status, output.stderr) = (32, b"umount: /busy: target is busy.\n".to_vec());
             }
             "umount" => self.edit("proc/self/mountinfo", |mut lines| {
-                let at = lines.iter().rposition(|l| l.split(' ').nth(4) == Some(last)).unwrap();
+                let at = lines.iter().rposition(|l| l.split(' ').nth(4) == Some(&last.replace(' ', "\\040"))).unwrap();
                 lines.remove(at);
                 lines
             }),

@@ -70,7 +70,7 @@ fn spec(text: &str) -> Option<(String, String)> {
     let text = text.trim();
     let operator = ["===", "==", "!=", "~=", ">=", "<=", ">", "<"].into_iter().find(|operator| text.starts_with(operator))?;
     let version = text.strip_prefix(operator)?.trim();
-    (!version.is_empty()).then(|| (operator.to_owned(), version.to_owned()))
+    version.starts_with(|c: char| c.is_ascii_alphanumeric()).then(|| (operator.to_owned(), version.to_owned()))
 }
 
 /// A version in parts that compare: epoch, release, then what comes before and behind a release.
