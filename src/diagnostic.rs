@@ -3,6 +3,7 @@
 //! Errors are part of the product. A `Diagnostic` always has a summary; everything else makes it better and should be given when
 //! it is known. It travels over the protocol and into `--json` as it is.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -101,6 +102,12 @@ pub struct Diagnostic {
     /// Other places that belong to it: the other members of a cycle, the first of two duplicates, the including template.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub related: Vec<(Span, String)>,
+    /// The stable name of this kind of fault, where it has one: `duplicate-id`. What `lint` calls its findings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Cow<'static, str>>,
+    /// A word of the source that it is about. Where only the beginning of a state is known, the place is narrowed down to it.
+    #[serde(skip)]
+    pub word: Option<String>,
 }
 
 /// Boxed: results stay small on the way that succeeds.
@@ -118,6 +125,8 @@ impl Diagnostic {
             hint: None,
             excerpt: None,
             related: Vec::new(),
+            rule: None,
+            word: None,
         }
     }
 
@@ -148,6 +157,26 @@ impl Diagnostic {
 
     pub fn related(mut self, span: Span, note: impl Into<String>) -> Diagnostic {
         self.related.push((span, note.into()));
+        self
+    }
+
+    pub fn rule(mut self, rule: &'static str) -> Diagnostic {
+        self.rule = Some(Cow::Borrowed(rule));
+        self
+    }
+
+    pub fn word(mut self, word: impl Into<String>) -> Diagnostic {
+        self.word = Some(word.into());
+        self
+    }
+
+    /// Goes from the line of an id to the line of its state that holds the word it is about.
+    pub fn narrowed(mut self, source: &str) -> Diagnostic {
+        if let (Some(word), Some(span), None) = (self.word.take(), &mut self.span, &self.excerpt)
+            && let Some((line, column)) = find_below(source, span.line, &word)
+        {
+            (span.line, span.column) = (line, column);
+        }
         self
     }
 
@@ -195,6 +224,27 @@ fn excerpt(source: &str, line: u32, column: u32) -> Option<String> {
     Some(out)
 }
 
+/// The place of a word, as a whole word, in a line or in those below it that are indented deeper.
+fn find_below(source: &str, line: u32, word: &str) -> Option<(u32, u32)> {
+    let first = line.checked_sub(1)? as usize;
+    let indent = |text: &str| text.len() - text.trim_start().len();
+    let part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '/');
+    let mut outer = None;
+    for (number, text) in source.lines().enumerate().skip(first) {
+        let outer = *outer.get_or_insert(indent(text));
+        if number > first && indent(text) <= outer && !text.trim().is_empty() && !text.trim_start().starts_with(['{', '#']) {
+            return None;
+        }
+        for (at, _) in text.match_indices(word) {
+            let (before, after) = (text.get(..at)?, text.get(at + word.len()..)?);
+            if !before.ends_with(part) && !after.starts_with(part) && !text.trim_start().starts_with('#') {
+                return Some((number as u32 + 1, before.chars().count() as u32 + 1));
+            }
+        }
+    }
+    None
+}
+
 /// The name among `known` that `name` was most likely meant to be, for hints. `None` when nothing is near.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (name.chars().count() / 3).clamp(1, 3);
@@ -238,6 +288,14 @@ mod tests {
     #[test]
     fn excerpt_of_a_line_that_is_not_there_is_none() {
         assert_eq!(Diagnostic::new(Code::Yaml, "x").at(Span::new("a", 9, 1)).excerpt_of("one").excerpt, None);
+    }
+
+    #[test]
+    fn a_place_is_narrowed_down_to_a_word_of_the_state() {
+        let source = "web:\n  file.managed:\n    - name: /etc/mode.conf\n    - mode: 1\nother:\n  file.managed:\n    - user: x\n";
+        let at = |word: &str| Diagnostic::new(Code::Compile, "x").at(Span::new("a", 1, 1)).word(word).narrowed(source).span.unwrap();
+        assert_eq!((at("mode").line, at("mode").column), (4, 7));
+        assert_eq!((at("user").line, at("user").column), (1, 1));
     }
 
     #[test]

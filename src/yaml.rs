@@ -111,17 +111,25 @@ struct Problem {
     summary: String,
     hint: Option<&'static str>,
     related: Option<(Place, String)>,
+    rule: Option<&'static str>,
 }
 
 impl Problem {
     fn new(place: Place, summary: impl Into<String>) -> Problem {
-        Problem { place, summary: summary.into(), hint: None, related: None }
+        Problem { place, summary: summary.into(), hint: None, related: None, rule: None }
     }
 
-    fn diagnostic(self, file: &str, text: &str) -> Diagnostic {
+    fn diagnostic(mut self, file: &str, text: &str) -> Diagnostic {
+        // What is missing at the end is missing behind the last line.
+        if let Some((number, last)) = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).last()
+            && self.place.line as usize > number + 1
+        {
+            self.place = Place { line: number as u32 + 1, column: last.chars().count() as u32 + 1 };
+        }
         let span = |place: Place| Span::new(file, place.line, place.column);
         let mut out = Diagnostic::new(Code::Yaml, self.summary).at(span(self.place)).excerpt_of(text);
         out.hint = self.hint.map(str::to_owned);
+        out.rule = self.rule.map(Into::into);
         if let Some((place, note)) = self.related {
             out = out.related(span(place), note);
         }
@@ -178,13 +186,16 @@ impl Reader<'_, '_> {
             None => Problem::new(self.control_character(), error.problem()),
         };
         if let (Some(context), Some(mark)) = (error.context(), error.context_mark()) {
-            problem.related = Some((place(mark), context.to_owned()));
+            problem.related = Some((place(mark), context.to_owned())).filter(|(at, _)| *at != problem.place);
         }
         let line = self.text.lines().nth(problem.place.line.saturating_sub(1) as usize).unwrap_or("");
         problem.hint = if problem.summary.contains("cannot start any token") && line.contains('\t') {
+            problem.rule = Some("tabs");
             Some("indent with spaces: YAML does not allow tabs there")
         } else if problem.summary.contains("cannot start any token") {
             Some("put the text in quotes: @, ` and % cannot begin a plain value")
+        } else if problem.summary.contains("mapping values are not allowed") && self.lacks_colon(problem.place.line) {
+            Some("the line before it lacks its colon")
         } else if problem.summary.contains("mapping values are not allowed") {
             Some("put a value that holds ': ' in quotes, and check the indentation of this line and the one before")
         } else if problem.summary.contains("could not find expected ':'") {
@@ -195,6 +206,14 @@ impl Reader<'_, '_> {
             None
         };
         problem
+    }
+
+    /// Whether the line before this one is a plain word, indented less.
+    fn lacks_colon(&self, line: u32) -> bool {
+        let lines: Vec<&str> = self.text.lines().take(line as usize).filter(|line| !line.trim().is_empty()).collect();
+        let [.., before, here] = lines.as_slice() else { return false };
+        let indent = |text: &str| text.len() - text.trim_start().len();
+        indent(before) < indent(here) && !before.contains(':') && !before.trim_start().starts_with(['#', '-'])
     }
 
     /// The place of the first character YAML does not allow: the reader's errors know only an offset.
@@ -402,6 +421,7 @@ impl Constructor {
             let node = self.node(value)?;
             if let Some((first, _)) = out.get(&name) {
                 let mut problem = Problem::new(key.place, format!("the key {:?} is there twice", name.to_text()));
+                problem.rule = Some("duplicate-key");
                 problem.related = Some((*first, "the first one".into()));
                 problem.hint = Some("keys of one mapping, such as the ids of one SLS, must differ");
                 return Err(problem);

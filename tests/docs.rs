@@ -41,6 +41,17 @@ fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
     found
 }
 
+/// A document without its blocks of code.
+fn prose(text: &str) -> String {
+    let mut inside = false;
+    let outside = |line: &&str| {
+        let fence = line.starts_with("```");
+        inside ^= fence;
+        !inside && !fence
+    };
+    text.lines().filter(outside).collect::<Vec<_>>().join("\n")
+}
+
 /// GitHub's name for a heading.
 fn anchor(heading: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
@@ -56,7 +67,7 @@ fn links_lead_somewhere() {
     let mut broken = Vec::new();
     for document in documents() {
         let text = std::fs::read_to_string(&document).unwrap();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+        for link in prose(&text).split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
             if link.contains("://") {
                 continue;
             }

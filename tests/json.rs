@@ -53,8 +53,11 @@ fn every_line_has_exactly_the_documented_fields() {
         format!("web1:\n  host: local\n  root: {}\nweb2:\n  host: local\n  root: /nonexistent\nhere:\n  host: local\n", root.display()),
     )
     .unwrap();
-    std::fs::write(repository.join("states/common/init.sls"), "/etc/a:\n  file.managed:\n    - contents: a\necho hello:\n  cmd.run: []\n")
-        .unwrap();
+    std::fs::write(
+        repository.join("states/common/init.sls"),
+        "/etc/a:\n  file.managed:\n    - contents: a\n    - mode: 0644\necho hello:\n  cmd.run: []\n",
+    )
+    .unwrap();
     let mut lines = String::new();
     for args in [
         &["plan", "--json", "web*"][..],
@@ -65,6 +68,7 @@ fn every_line_has_exactly_the_documented_fields() {
         &["call", "here", "test.ping", "--json"],
         &["run", "here", "--json", "--", "echo", "hello"],
         &["show", "low", "--json", "here"],
+        &["lint", "--json"],
         &["plan", "--json", "nobody"],
         &["diff", "--json", "HEAD"],
     ] {
@@ -83,6 +87,6 @@ fn every_line_has_exactly_the_documented_fields() {
         }
         seen.insert(kind.to_owned());
     }
-    let wanted = "plan_started host_planned host_failed run_started output state_done host_done rolled_back summary error run answer seen exited diff_started difference diff_summary";
+    let wanted = "plan_started host_planned host_failed run_started output state_done host_done rolled_back summary error run answer seen exited diff_started difference diff_summary finding linted";
     assert_eq!(seen, wanted.split(' ').map(str::to_owned).collect::<BTreeSet<_>>());
 }

@@ -97,7 +97,7 @@ fn lines_of_the_output_lead_back_to_the_template() {
     let rendered = renderer.render("p.sls", source, &context(&load("probes.json"), 0)).unwrap();
     let place = |line: &str| {
         let at = rendered.text.lines().position(|l| l.trim() == line).unwrap();
-        let span = rendered.lines.locate(at as u32 + 1).unwrap();
+        let (span, _) = rendered.lines.locate(at as u32 + 1).unwrap();
         format!("{}:{}", span.file, span.line)
     };
     assert_eq!(place("a: 1"), "p.sls:1");

@@ -25,6 +25,7 @@ use crate::engine::settings::Settings;
 use crate::engine::tree::TreeCompiler;
 use crate::fleet::target::{Form, Target};
 use crate::fleet::{Host, Roster, Secret};
+use crate::lang::decrypt::NoKeys;
 use crate::lang::{What, jinja};
 use crate::plan::{Hash, hex};
 use crate::remote::{Passwords, Remote};
@@ -517,6 +518,18 @@ pub fn pillar_argument(argument: Option<&str>) -> Result<Option<Map>> {
 /// The tree of a repository alone, for what needs no host.
 pub fn tree_of(repository: &RepositoryArgs, what: What, pillar: Option<Map>) -> Result<TreeCompiler> {
     Opened::at(repository, repository.commit.as_deref())?.tree(what, pillar)
+}
+
+/// The same with the folder of the work tree and the hosts of its roster (ids and grains), where there are such.
+pub fn tree_and_hosts(repository: &RepositoryArgs) -> Result<(TreeCompiler, Option<PathBuf>, Vec<(String, Map)>)> {
+    let opened = Opened::at(repository, None)?;
+    let tree = opened.tree(What::Highstate, None)?;
+    let Opened { snapshot, settings, roster_defaults, .. } = &opened;
+    // Who only reads a tree needs none of its secrets.
+    let tree = TreeCompiler { compiler: tree.compiler.decrypting(Arc::new(NoKeys)), ..tree };
+    let grains = |host: &Host| host.minion_opts.get("grains").and_then(Value::as_map).cloned().unwrap_or_default();
+    let roster = roster(snapshot, settings, repository, roster_defaults).map(|roster| roster.hosts).unwrap_or_default();
+    Ok((tree, snapshot.folder.clone(), roster.iter().map(|host| (host.id.clone(), grains(host))).collect()))
 }
 
 /// Where the history of this repository is kept: one folder per repository, named by where it is.

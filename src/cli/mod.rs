@@ -10,6 +10,7 @@ mod diff;
 mod doc;
 mod explain;
 mod init;
+mod lint;
 mod markdown;
 mod plan;
 pub mod print;
@@ -59,6 +60,8 @@ enum Command {
     /// Show a run, or what the compiler sees
     #[command(subcommand)]
     Show(show::ShowCommand),
+    /// Find what is wrong or looks wrong in a tree, without any host
+    Lint(lint::LintArgs),
     /// Say why a state changes, waits or is skipped, and what requires it
     Explain(explain::ExplainArgs),
     /// Run one command on many hosts
@@ -224,6 +227,7 @@ async fn dispatch(command: Command, color: Color) -> u8 {
         Command::Rollback(args) => (args.json, rollback::run(args, color).await),
         Command::Runs(args) => (args.json, runs::run(args, color)),
         Command::Show(command) => (command.json(), show::run(command, color).await),
+        Command::Lint(args) => (args.json, lint::run(args, color)),
         Command::Explain(args) => (false, explain::run(args, color).await),
         Command::Run(args) => (args.json, call::run(args, color).await),
         Command::Call(args) => (args.json, call::call(args, color).await),

@@ -519,6 +519,11 @@ fn duration(ms: u64) -> String {
     if ms < 1000 { format!("{ms} ms") } else { format!("{:.1} s", ms as f64 / 1000.0) }
 }
 
+/// A fault as it is told without colours.
+pub fn plain(fault: &Diagnostic) -> String {
+    Printer::new(false, Color::Never).fault_text(fault, "")
+}
+
 /// Text from a host or a file, safe for a terminal: control characters but tab and line break are shown as escapes.
 pub fn clean(text: &str) -> String {
     let hostile = |c: char| (c.is_control() && c != '\t' && c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');

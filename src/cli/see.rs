@@ -216,6 +216,11 @@ fn grains(args: &SeeArgs) -> Result<Map> {
         let root = std::path::Path::new("/");
         return Ok(collect(&System::at(root, Box::new(HostExec::new(root, Arc::default())))));
     };
+    grains_of_file(path)
+}
+
+/// Grains from a file of JSON or YAML.
+pub fn grains_of_file(path: &std::path::Path) -> Result<Map> {
     let name = path.display().to_string();
     let read = std::fs::read_to_string(path);
     let text = read.map_err(|e| Diagnostic { code: Code::Usage, ..Diagnostic::io(format_args!("read the grains {name}"), &e) })?;

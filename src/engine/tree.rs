@@ -142,14 +142,15 @@ impl Compile for TreeCompiler {
         let matcher = HostMatcher { id, grains, nodegroups: &self.nodegroups };
         let host = HostInput { id, grains, pillar_override: self.pillar.as_ref(), answers, matcher: &matcher };
         let mut compiled = self.compiler.compile(&host, &self.what)?;
-        let mut faults = Vec::new();
+        // The host checks this too; here the lines of the tree are at hand.
+        let mut faults = crate::function::args::check(&compiled.lows);
         for remote in std::mem::take(&mut compiled.remote) {
             if let Err(found) = self.fetch(&host, &mut compiled, &remote) {
                 faults.extend(found);
             }
         }
         if !faults.is_empty() {
-            return Err(faults);
+            return Err(self.compiler.place(faults, &compiled.secrets));
         }
         Ok(Wanted { lows: compiled.lows, blobs: compiled.blobs, secrets: compiled.secrets, missing: compiled.missing })
     }

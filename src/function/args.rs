@@ -31,7 +31,10 @@ fn check_arg(low: &Low, entry: &Entry, name: &str, value: &Value) -> Option<Diag
     if let Some(arg) = entry.args.iter().find(|a| a.name == name) {
         let wanted = wrong_kind(arg, value)?;
         let summary = format!("argument {name} of {} is to be {wanted}, found {}", entry.name, found(value));
-        return Some(at(low, Diagnostic::new(Code::Compile, summary)));
+        let finding = Diagnostic::new(Code::Compile, summary).rule("wrong-type").word(name);
+        let text = arg.kind == ArgKind::Bool
+            && matches!(value, Value::Str(text) if matches!(text.to_lowercase().as_str(), "false" | "no" | "off"));
+        return Some(at(low, if text { finding.hint("without quotes: Python takes any text for true, 'False' too") } else { finding }));
     }
     // What a function of another name takes is that function's business.
     if entry.args.iter().any(|arg| arg.name == "*") {
@@ -41,7 +44,7 @@ fn check_arg(low: &Low, entry: &Entry, name: &str, value: &Value) -> Option<Diag
     if ACCEPTED.contains(&name) || for_conditions {
         return None;
     }
-    let finding = Diagnostic::new(Code::Compile, format!("{} has no argument {name}", entry.name));
+    let finding = Diagnostic::new(Code::Compile, format!("{} has no argument {name}", entry.name)).rule("unknown-argument").word(name);
     let known = nearest(name, entry.args.iter().map(|a| a.name));
     Some(at(
         low,
@@ -54,7 +57,7 @@ fn check_arg(low: &Low, entry: &Entry, name: &str, value: &Value) -> Option<Diag
 
 fn unknown_function(low: &Low) -> Diagnostic {
     let name = low.function();
-    let finding = Diagnostic::new(Code::Compile, format!("there is no state {name}"));
+    let finding = Diagnostic::new(Code::Compile, format!("there is no state {name}")).rule("unknown-state").word(&name);
     let siblings: Vec<&str> = super::entries().map(|e| e.name).filter(|n| n.split_once('.').is_some_and(|(m, _)| m == low.state)).collect();
     match nearest(&name, super::entries().map(|e| e.name)) {
         Some(known) => finding.hint(format!("did you mean {known}?")),
@@ -71,7 +74,7 @@ fn at(low: &Low, finding: Diagnostic) -> Diagnostic {
     }
 }
 
-fn found(value: &Value) -> String {
+pub fn found(value: &Value) -> String {
     match value {
         Value::Str(s) if s.len() <= 40 => format!("{s:?}"),
         Value::Bool(_) | Value::Int(_) | Value::Float(_) => value.to_text(),
@@ -80,7 +83,7 @@ fn found(value: &Value) -> String {
 }
 
 /// What the value should have been, where it is not that.
-fn wrong_kind(arg: &Arg, value: &Value) -> Option<&'static str> {
+pub fn wrong_kind(arg: &Arg, value: &Value) -> Option<&'static str> {
     let (right, wanted) = match arg.kind {
         ArgKind::Str => (scalar(value).is_some(), "a string"),
         ArgKind::Bool => (boolean(value).is_some(), "True or False"),

@@ -14,7 +14,7 @@ use super::function::runner;
 use super::jinja::HostCalls;
 use super::root::Roots;
 use crate::agent::protocol::{Answer, Call};
-use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::diagnostic::{Code, Diagnostic, Result, nearest};
 use crate::value::{Map, Value};
 
 /// The call by which `random.*` gets its seed: one a compile, so that every round of it sees the same.
@@ -65,6 +65,7 @@ impl Ask {
         }
         let fault = Diagnostic::new(Code::HostNeeded, format!("{} can only be answered by the host", call.function));
         let looks = only_looks(&call.function);
+        let asked = call.function.clone();
         if looks || !self.astray.load(Ordering::Relaxed) {
             let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
             if !missing.contains(&call) {
@@ -75,7 +76,12 @@ impl Ask {
             self.astray.store(true, Ordering::Relaxed);
             return Ok(Value::Null);
         }
-        Err(Box::new(fault.hint("`basalt plan` asks the host; without one, give the value as a grain or in pillar")))
+        // A slip in the name of what needs no host.
+        let module = |name: &str| name.split('.').next().map(str::to_owned);
+        Err(Box::new(match nearest(&asked, super::function::names()).filter(|near| module(near) == module(&asked)) {
+            Some(near) => fault.hint(format!("did you mean {near}?")),
+            None => fault.hint("`basalt plan` asks the host; without one, give the value as a grain or in pillar"),
+        }))
     }
 
     /// The file of the tree that brings a module, of which Salt would take all its functions.

@@ -444,6 +444,7 @@ impl Graph {
 
     fn not_there(&self, index: usize, kind: Kind, module: &str, wanted: &str) -> Box<Diagnostic> {
         let error = self.refuse(index, format!("{} names {module}: {wanted}, and there is no such state", kind.name()));
+        let error = Box::new(error.rule("requisite-never-matches").word(wanted));
         // Nobody reads the hints of hundreds, and each looks through all names.
         if self.missing > HINTS {
             return error;
@@ -466,18 +467,14 @@ impl Graph {
     /// The first circle, whole, with the place of each of its members.
     pub fn cycle(&self) -> Diagnostic {
         let circle = self.without_groups(self.find_cycle());
-        let mut lines = Vec::new();
         let mut related = Vec::new();
         for (from, to, kind) in &circle {
             let (Some(first), Some(then)) = (self.chunk_of(*from), self.chunk_of(*to)) else { continue };
             let kind = if *kind == Kind::Require && !then.map.contains_key("require") { Kind::Prereq } else { *kind };
             let phrase = format!("{} waits for {} ({})", describe(then), describe(first), kind.name());
-            related.push((then.span.clone(), phrase.clone()));
-            lines.push(phrase);
+            related.push((then.span.clone(), phrase));
         }
-        let mut out = Diagnostic::new(Code::Compile, format!("{} states wait for each other in a circle", circle.len()))
-            .detail(lines.join("\n"))
-            .hint("take one of these requisites away");
+        let mut out = Diagnostic::new(Code::Compile, circle_of(circle.len())).rule("cycle").hint("take one of these requisites away");
         out.span = related.first().map(|(span, _)| span.clone());
         out.related = related;
         out
@@ -549,6 +546,10 @@ impl Graph {
         }
         Vec::new()
     }
+}
+
+fn circle_of(states: usize) -> String {
+    if states == 1 { "a state waits for itself".into() } else { format!("{states} states wait for each other in a circle") }
 }
 
 /// Nodes come in their order: a repeated one is the last. (Should one slip through, edges are unique in any case.)

@@ -283,6 +283,7 @@ impl High {
                         Diagnostic::new(Code::Compile, format!("the id {} is in SLS {} and in SLS {}", taken.key(), first.sls, body.sls))
                             .at(body.span)
                             .related(first.span.clone(), "the first one")
+                            .rule("duplicate-id")
                             .hint("ids are one namespace over all SLS of a host: rename one, or use extend to add to the other"),
                     );
                 }
@@ -363,7 +364,7 @@ pub fn included_from(body: &Body) -> Vec<Value> {
 
 fn verify_declaration(id: &str, state: &str, args: &[Value], body: &Body, errors: &mut Vec<Diagnostic>) {
     let mut refuse = |summary: String, hint: Option<String>| {
-        let mut refused = Diagnostic::new(Code::Compile, summary).at(body.span.clone());
+        let mut refused = Diagnostic::new(Code::Compile, summary).at(body.span.clone()).word(state);
         refused.hint = hint;
         errors.push(refused);
     };

@@ -123,8 +123,11 @@ impl Gather<'_> {
     }
 
     fn not_there(&self, name: &str, env: &str, from: Option<&Span>) -> Diagnostic {
-        let mut error = Diagnostic::new(Code::Compile, format!("there is no SLS {name} in the environment {env}"));
+        let mut error = Diagnostic::new(Code::Compile, format!("there is no SLS {name} in the environment {env}")).rule("missing-sls");
         error.span = from.cloned();
+        if from.is_none() {
+            error = self.compiler.named_in_top(error, Side::States, env, name);
+        }
         let all = self.compiler.roots.sls(env).unwrap_or_default();
         let path = name.replace('.', "/");
         match nearest(name, all.iter().map(String::as_str)) {
@@ -135,7 +138,7 @@ impl Gather<'_> {
 }
 
 /// The SLS that an include means: `.x` stands beside the including SLS, each further dot one level up.
-fn absolute(include: &str, sls: &str, is_init: bool) -> Option<String> {
+pub(super) fn absolute(include: &str, sls: &str, is_init: bool) -> Option<String> {
     let rest = include.trim_start_matches('.');
     let levels = include.len() - rest.len();
     if levels == 0 {

@@ -10,7 +10,7 @@ use crate::diagnostic::{Code, Diagnostic, Span};
 use crate::value::{Map, Value};
 
 /// Modules whose states react to what they watch. Elsewhere `watch` means `require`.
-const WITH_MOD_WATCH: [&str; 14] = [
+pub const WITH_MOD_WATCH: [&str; 14] = [
     "at",
     "cmd",
     "docker_container",

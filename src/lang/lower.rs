@@ -143,6 +143,7 @@ fn control(chunk: &Chunk) -> Result<Control, Box<Diagnostic>> {
         Box::new(
             Diagnostic::new(Code::Compile, summary)
                 .at(chunk.span.clone())
+                .word(key)
                 .hint("in quotes it is a command; `true` and `false` are commands too"),
         )
     };
@@ -223,7 +224,8 @@ fn listen(chunks: &[&Chunk], lows: &mut [Low], errors: &mut Vec<Diagnostic>) {
                         None => {
                             let summary = format!("{key} of {} names {module}: {name}, and there is no such state", chunk.text("__id__"));
                             let known = by_name.keys().filter(|(m, _)| *m == module).map(|(_, name)| *name);
-                            let mut error = Diagnostic::new(Code::Compile, summary).at(chunk.span.clone());
+                            let mut error =
+                                Diagnostic::new(Code::Compile, summary).at(chunk.span.clone()).rule("requisite-never-matches").word(&name);
                             error.hint = nearest(&name, known).map(|near| format!("did you mean {module}: {near}?"));
                             errors.push(error);
                         }

@@ -19,6 +19,7 @@ mod graph;
 pub mod high;
 mod include;
 pub mod jinja;
+pub mod lint;
 pub mod low;
 mod lower;
 pub mod order;
@@ -32,7 +33,7 @@ pub mod source;
 mod top;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use indexmap::IndexMap;
 
@@ -163,7 +164,7 @@ impl Options {
 }
 
 /// States and pillar have roots of their own; a template of one does not see the files of the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Side {
     States,
     Pillar,
@@ -197,7 +198,12 @@ struct Session<'a> {
     /// What every template of the host sees.
     context: jinja::Context,
     secrets: Arc<Secrets>,
+    /// Where it is there: SLS that were rendered, to be taken from here when they are wanted again.
+    kept: Option<Mutex<Kept>>,
 }
+
+/// By side, environment and path.
+type Kept = HashMap<(Side, String, String), Result<renderer::Rendered>>;
 
 /// The files of one side, as templates load them.
 struct Shelf(Arc<Roots>);
@@ -319,12 +325,14 @@ impl Compiler {
         Arc::new(ask::Ask::new(host.answers, guess, &self.roots, &self.pillar_roots))
     }
 
-    /// Errors with the lines they are about, and without secrets.
+    /// Errors about states of this tree, with the lines they are about, and without secrets.
+    pub fn place(&self, errors: Vec<Diagnostic>, secrets: &[String]) -> Vec<Diagnostic> {
+        let mask = Mask::new(secrets);
+        errors.into_iter().map(|error| mask.diagnostic(self.files.excerpt(error))).collect()
+    }
+
     fn placed<T>(&self, result: Results<T>, secrets: &Secrets) -> Results<T> {
-        result.map_err(|errors| {
-            let mask = Mask::new(&secrets.list());
-            errors.into_iter().map(|error| mask.diagnostic(self.files.excerpt(error))).collect()
-        })
+        result.map_err(|errors| self.place(errors, &secrets.list()))
     }
 
     /// Compiles the pillar, with which everything else is rendered.
@@ -332,7 +340,7 @@ impl Compiler {
         let grains = Arc::new(host.grains.clone());
         let mut context = jinja::Context::new(grains, Arc::default(), Arc::new(self.options.opts(host)), ask.clone());
         context.secrets = secrets.clone();
-        let mut session = Session { host, pillar: Arc::default(), context, secrets: secrets.clone() };
+        let mut session = Session { host, pillar: Arc::default(), context, secrets: secrets.clone(), kept: None };
         session.pillar = Arc::new(self.pillar(&session)?);
         session.context.pillar = session.pillar.clone();
         Ok(session)
@@ -365,6 +373,17 @@ impl Compiler {
 
     /// A file as data, rendered for this host. `names` are those its template sees besides.
     fn render(&self, session: &Session, file: &Arc<root::File>, at: Where, names: &Map) -> Result<renderer::Rendered> {
+        let Some(kept) = session.kept.as_ref().filter(|_| names.is_empty()) else { return self.render_now(session, file, at, names) };
+        let key = (at.side, at.env.to_owned(), at.path.to_owned());
+        if let Some(known) = kept.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return known.clone();
+        }
+        let rendered = self.render_now(session, file, at, names);
+        kept.lock().unwrap_or_else(PoisonError::into_inner).insert(key, rendered.clone());
+        rendered
+    }
+
+    fn render_now(&self, session: &Session, file: &Arc<root::File>, at: Where, names: &Map) -> Result<renderer::Rendered> {
         let mut context = session.context.for_sls(at.env, at.sls, at.path);
         context.extra = names.clone();
         let renderer = match at.side {

@@ -239,8 +239,12 @@ impl Gather<'_> {
 
     fn not_there(&mut self, name: &str, env: &str, from: Option<&Span>) {
         let all = self.compiler.pillar_roots.sls(env).unwrap_or_default();
-        let mut error = Diagnostic::new(Code::Compile, format!("there is no pillar SLS {name} in the environment {env}"));
+        let mut error =
+            Diagnostic::new(Code::Compile, format!("there is no pillar SLS {name} in the environment {env}")).rule("missing-sls");
         error.span = from.cloned();
+        if from.is_none() {
+            error = self.compiler.named_in_top(error, Side::Pillar, env, name);
+        }
         self.errors.push(match nearest(name, all.iter().map(String::as_str)) {
             Some(near) => error.hint(format!("did you mean {near}?")),
             None => error.hint("the pillar's top file or an include names it"),

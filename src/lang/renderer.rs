@@ -42,29 +42,68 @@ fn line<'a>(text: &'a str, starts: &[usize], number: u32) -> Option<&'a str> {
 }
 
 impl Origin {
-    /// A place in the text as a place in the file that printed it. The column is kept where a template left the line as it is.
+    /// A place in the text as a place in the file that printed it.
     pub fn span(&self, place: Place) -> Span {
         let Some(made) = &self.made else { return Span::new(self.file.shown.clone(), place.line, place.column) };
-        let Some(mut span) = made.lines.locate(place.line) else { return Span::new(self.file.shown.clone(), 1, 0) };
-        let source = line(&made.source, &made.source_lines, span.line);
-        if span.file == self.file.shown && source == line(&self.text, &made.text_lines, place.line) {
-            span.column = place.column;
-        }
+        let Some((mut span, source)) = made.lines.locate(place.line) else { return Span::new(self.file.shown.clone(), 1, 1) };
+        let own = source.file == self.file.shown;
+        let written =
+            if own { line(&made.source, &made.source_lines, span.line) } else { line(&source.text, &starts(&source.text), span.line) };
+        span.column = column(written.unwrap_or(""), line(&self.text, &made.text_lines, place.line).unwrap_or(""), place.column);
         span
     }
 
-    /// Adds the lines around a place: of the file, or of what the template made of it where that is another line.
+    /// The template that printed a line of the text.
+    fn source(&self, line: u32) -> jinja::Source {
+        let made = self.made.as_ref().and_then(|made| made.lines.locate(line));
+        made.map_or_else(
+            || jinja::Source { file: self.file.shown.clone(), text: self.file.text().unwrap_or("").into() },
+            |(_, source)| source.clone(),
+        )
+    }
+
+    /// The rest of the line at a place of the text.
+    pub fn text_at(&self, place: Place) -> &str {
+        let line = self.text.lines().nth(place.line.saturating_sub(1) as usize).unwrap_or("");
+        line.char_indices().nth(place.column.saturating_sub(1) as usize).and_then(|(at, _)| line.get(at..)).unwrap_or("")
+    }
+
+    /// Adds the lines around a place: of the file, and what the template made of them where that is another line.
     pub fn excerpt(&self, error: Diagnostic, place: Place) -> Diagnostic {
-        let column = error.span.as_ref().map_or(0, |span| span.column);
-        if self.made.is_none() || column > 0 {
-            return error.excerpt_of(self.file.text().unwrap_or(""));
+        let Some(made) = &self.made else { return error.excerpt_of(self.file.text().unwrap_or("")) };
+        let Some((span, source)) = made.lines.locate(place.line) else { return error.excerpt_of(&made.source) };
+        let mut error = error.excerpt_of(&source.text);
+        let there = line(&self.text, &made.text_lines, place.line);
+        if there != line(&source.text, &starts(&source.text), span.line) {
+            let rendered = Diagnostic::new(Code::Yaml, "").at(Span::new("", place.line, place.column)).excerpt_of(&self.text);
+            let parts = [error.excerpt.take(), rendered.excerpt.map(|lines| format!("the template made of it:\n{lines}"))];
+            error.excerpt = Some(parts.into_iter().flatten().collect::<Vec<_>>().join("\n")).filter(|text| !text.is_empty());
         }
-        let rendered = Diagnostic::new(Code::Yaml, "").at(Span::new("", place.line, place.column)).excerpt_of(&self.text);
-        Diagnostic { excerpt: rendered.excerpt, ..error }
+        error
     }
 }
 
+/// The column of a template's line that printed this column of the line that was made of it: the same where they are alike up to it or from it
+/// on, else where they part.
+fn column(written: &str, made: &str, column: u32) -> u32 {
+    let (written, made): (Vec<char>, Vec<char>) = (written.chars().collect(), made.chars().collect());
+    let at = column.saturating_sub(1) as usize;
+    let alike = written.iter().zip(&made).take_while(|(a, b)| a == b).count();
+    let tail = made.get(at..).unwrap_or_default();
+    let found = if alike >= at {
+        at
+    } else if tail.len() > 1 && written.ends_with(tail) {
+        written.len() - tail.len()
+    } else {
+        // Not behind the brace that begins a tag, and not in the indentation.
+        let part = if alike > 0 && written.get(alike - 1) == Some(&'{') { alike - 1 } else { alike };
+        part.max(written.iter().take_while(|c| c.is_whitespace()).count())
+    };
+    found as u32 + 1
+}
+
 /// A file as data.
+#[derive(Clone)]
 pub struct Rendered {
     pub node: Arc<Node>,
     pub origin: Origin,
@@ -152,7 +191,7 @@ impl Files {
         let file =
             error.span.as_ref().and_then(|span| self.rendered.lock().unwrap_or_else(PoisonError::into_inner).get(&span.file).cloned());
         match file.as_ref().and_then(|file| file.text().ok()) {
-            Some(text) => error.excerpt_of(text),
+            Some(text) => error.narrowed(text).excerpt_of(text),
             None => error,
         }
     }
@@ -264,7 +303,8 @@ fn decrypt_text(origin: &mut Origin, source: &str, cipher: Cipher, unlock: &Unlo
     for piece in &pieces {
         // As if a template had printed what the message says.
         let span = origin.span(Place { line, column: 1 });
-        lines.mark(&out, span, matches!(piece, Piece::Plain(_)));
+        let source = origin.source(line);
+        lines.mark(&out, span, source, matches!(piece, Piece::Plain(_)));
         out.push_str(piece.text());
         line += match piece {
             Piece::Plain(text) | Piece::Message(text, _) => text.matches('\n').count() as u32,
@@ -284,5 +324,23 @@ fn unknown(name: &str, file: &File) -> Diagnostic {
         "py" | "pydsl" | "pyobjects" | "mako" | "wempy" | "cheetah" | "genshi" | "stateconf" | "dson" | "hjson" | "yamlex" | "pass"
         | "nacl" => error.detail("It is one of Salt's, and runs Python or needs it.").hint("rewrite the file for jinja|yaml"),
         _ => error.hint("basalt has jinja, yaml, json, text, gpg and age"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::column;
+
+    #[test]
+    fn a_column_of_what_was_made_is_one_of_the_template() {
+        for (written, made, at, want) in [
+            ("a: b", "a: b", 4, 4),
+            ("    - mode: {{ mode }}", "    - mode: [0644", 13, 13),
+            ("{{ name }}: [1, 2", "web server: [1, 2", 13, 13),
+            ("  {{ key }}: {{ value }}", "  a: b: c", 7, 3),
+            ("    {% if x %}{% endif %}", "a: b", 1, 1),
+        ] {
+            assert_eq!(column(written, made, at), want, "{written}");
+        }
     }
 }

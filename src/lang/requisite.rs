@@ -99,11 +99,12 @@ fn target_of(high: &High, finder: &mut Option<Finder>, state: &str, name: &Value
 fn not_there(high: &High, name: &Value, state: &str, body: &Body, strict: bool, hint: bool) -> Diagnostic {
     let name = name.to_text();
     let summary = if strict {
-        format!("SLS {} has a requisite in {state}: {name}, and there is no such state", body.sls)
+        format!("require_in or its kin in SLS {} names {state}: {name}, and there is no such state", body.sls)
     } else {
         format!("SLS {} extends {name}, and there is no such id", body.sls)
     };
-    let error = Diagnostic::new(Code::Compile, summary).at(body.span.clone());
+    let rule = if strict { "requisite-never-matches" } else { "extend-nothing" };
+    let error = Diagnostic::new(Code::Compile, summary).at(body.span.clone()).rule(rule).word(&name);
     if !hint {
         return error;
     }

@@ -34,9 +34,9 @@ pub struct Remote {
 pub type Blobs = HashMap<Hash, Arc<[u8]>>;
 
 /// Where `salt://path?saltenv=env` points.
-struct Place {
-    env: String,
-    path: String,
+pub(super) struct Place {
+    pub env: String,
+    pub path: String,
 }
 
 pub(super) struct Sources<'a> {
@@ -55,10 +55,10 @@ impl Sources<'_> {
     /// Finds all contents of a low. `env` is its own, or that of its SLS.
     pub fn fill(&mut self, index: usize, low: &mut Low, env: &str) {
         if let Err(error) = self.find(index, low, env) {
-            let span = low.span.clone();
-            self.errors.push(match span {
-                Some(span) => error.or_at(span),
-                None => *error,
+            self.errors.push(match (low.span.clone(), &error.span) {
+                (Some(span), Some(_)) => error.related(span, format!("for {} {}", low.function(), low.id)),
+                (Some(span), None) => error.at(span),
+                (None, _) => *error,
             });
         }
     }
@@ -401,6 +401,7 @@ impl Sources<'_> {
     fn not_there(&self, low: &Low, place: &Place) -> Diagnostic {
         let error =
             Diagnostic::new(Code::Compile, format!("{} {} names salt://{}, and there is no such file", low.function(), low.id, place.path));
+        let error = error.rule("missing-source").word(format!("salt://{}", place.path));
         let paths = self.compiler.roots.paths(&place.env).unwrap_or_default();
         match nearest(&place.path, paths.iter().map(String::as_str)) {
             Some(near) => error.hint(format!("did you mean salt://{near}?")),
@@ -482,7 +483,7 @@ fn inside(path: &str) -> String {
 }
 
 /// `salt://path?saltenv=env`; nothing for any other place.
-fn salt_url(source: &str, env: &str) -> Option<Place> {
+pub(super) fn salt_url(source: &str, env: &str) -> Option<Place> {
     let rest = source.strip_prefix("salt://")?;
     let (path, query) = rest.split_once("?saltenv=").unwrap_or((rest, env));
     // The root itself is a directory one can recurse into.
@@ -490,7 +491,7 @@ fn salt_url(source: &str, env: &str) -> Option<Place> {
 }
 
 /// A string, or the strings of a list (of a mapping its first key: `- salt://a: HASH`).
-fn texts(value: &Value) -> Vec<String> {
+pub(super) fn texts(value: &Value) -> Vec<String> {
     match value {
         Value::Str(text) if !text.is_empty() => vec![text.clone()],
         Value::List(items) => items.iter().flat_map(texts).collect(),
@@ -545,7 +546,16 @@ fn not_known(low: &Low, argument: &str, what: &str, key: &Value, data: &Map) -> 
     let key = key.to_text();
     let error =
         Diagnostic::new(Code::Compile, format!("{argument} of {} {} names {key}, and the {what} has no such key", low.function(), low.id));
-    Box::new(match nearest(&key, data.0.keys().filter_map(Value::as_str)) {
+    let error = error.word(&key);
+    // The part of the path that is not there, among its neighbours.
+    let (mut there, mut rest) = (data, key.as_str());
+    while let Some((first, more)) = rest.split_once(':')
+        && let Some(next) = there.get(first).and_then(Value::as_map)
+    {
+        (there, rest) = (next, more);
+    }
+    let part = rest.split(':').next().unwrap_or(rest);
+    Box::new(match nearest(part, there.0.keys().filter_map(Value::as_str)) {
         Some(near) => error.hint(format!("did you mean {near}?")),
         None => error,
     })

@@ -131,11 +131,20 @@ impl Compiler {
         (out, optional)
     }
 
-    fn top_name(&self) -> &str {
+    /// An error about an SLS that somebody named: with its place, where that is the top file.
+    pub(super) fn named_in_top(&self, error: Diagnostic, side: Side, env: &str, sls: &str) -> Diagnostic {
+        let Ok(Some(file)) = self.roots_of(side).read(env, self.top_name()) else { return error };
+        let line = |line: &str| line.trim().trim_start_matches("- ").trim_matches(['"', '\'', ' ']) == sls;
+        let Some((number, text)) = file.text().unwrap_or("").lines().enumerate().find(|(_, text)| line(text)) else { return error };
+        let column = text.find(sls).unwrap_or(0);
+        error.at(Span::new(file.shown.clone(), number as u32 + 1, column as u32 + 1)).excerpt_of(file.text().unwrap_or(""))
+    }
+
+    pub(super) fn top_name(&self) -> &str {
         self.options.text("state_top").unwrap_or("top.sls").trim_start_matches("salt://")
     }
 
-    fn tops(&self, session: &Session, side: Side, errors: &mut Vec<Diagnostic>) -> Tops {
+    pub(super) fn tops(&self, session: &Session, side: Side, errors: &mut Vec<Diagnostic>) -> Tops {
         let roots: &Roots = self.roots_of(side);
         let mut out = IndexMap::new();
         // `base` speaks first, unless `env_order` says who does; then it also says who speaks at all.

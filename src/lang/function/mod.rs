@@ -16,7 +16,7 @@ mod version;
 
 pub use refused::refused;
 
-use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::diagnostic::{Code, Diagnostic, Result, nearest};
 use crate::lang::jinja::{Context, Renderer, Templates};
 use crate::value::{Map, Value};
 
@@ -51,6 +51,11 @@ fn find(name: &str) -> Option<Function> {
 /// Whether a function is answered here.
 pub fn is_pure(name: &str) -> bool {
     find(name).is_some()
+}
+
+/// The names of all functions that are answered here.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    tables().into_iter().flatten().map(|(name, _)| *name)
 }
 
 /// Modules whose functions a host answers. What is in none of them is not defined for a template that asks; called, it is asked of
@@ -194,7 +199,11 @@ impl<'a> Call<'a> {
                 continue;
             }
             let Some(slot) = names.iter().position(|n| *n == name).and_then(|i| slots.get_mut(i)) else {
-                return Err(error(format!("{} has no argument {name}", self.name)));
+                let wrong = error(format!("{} has no argument {name}", self.name));
+                return Err(match nearest(name, names) {
+                    Some(near) => Box::new(wrong.hint(format!("did you mean {near}?"))),
+                    None => wrong,
+                });
             };
             if slot.replace(value).is_some() {
                 return Err(error(format!("{} got two values for the argument {name}", self.name)));

@@ -219,7 +219,12 @@ impl Object for Macro {
     }
     fn call(self: &Arc<Self>, state: &mut State<'_, '_>, args: &[Value]) -> Done {
         let values = self.bind(Args::new(args))?;
-        self.inner.call(state, &values)
+        // What it includes prints into the macro's text, not where the output stands.
+        let run = run::current(state)?;
+        run.quiet.fetch_add(1, Ordering::Relaxed);
+        let result = self.inner.call(state, &values);
+        run.quiet.fetch_sub(1, Ordering::Relaxed);
+        result
     }
     fn is_true(self: &Arc<Self>) -> bool {
         true
@@ -252,6 +257,10 @@ impl Module {
             }
         }
         Value::from_object(Module { name: name.to_owned(), text: native.to_string(), names })
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|(name, _)| name.as_str())
     }
 
     pub fn get(&self, name: &str) -> Option<Value> {

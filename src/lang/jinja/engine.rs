@@ -11,7 +11,7 @@ use super::print::Table;
 use super::rewrite::{Mode, Place, header, rewrite};
 use super::scan::{Mistake, Options};
 use super::value::{Done, List, Tuple, Undefined, View, defined, fail, is_undefined, view};
-use super::{Limits, Source, Templates, filter, operate, python, run, taint, test};
+use super::{Limits, Source, Templates, filter, hint, operate, python, run, taint, test};
 use crate::budget;
 use crate::diagnostic::{Code, Diagnostic, Span};
 
@@ -32,6 +32,8 @@ struct Given {
 struct Loaded {
     source: Source,
     table: Table,
+    /// Names that it binds.
+    names: Vec<String>,
     /// A header that was cut out before scanning: from where, how long.
     cut: std::ops::Range<usize>,
 }
@@ -58,6 +60,15 @@ impl Loaded {
     }
 }
 
+impl Loaded {
+    /// What to do about an error in this template.
+    fn hint(&self, error: &Diagnostic) -> Option<String> {
+        let line = error.span.as_ref().and_then(|span| self.source.text.lines().nth(span.line.checked_sub(1)? as usize)).unwrap_or("");
+        let roots = super::print::ROOT_NAMES.into_iter().filter(|name| !name.starts_with('_'));
+        hint::of(&error.summary, line, self.names.iter().map(String::as_str).chain(roots.map(|name| -> &str { name })))
+    }
+}
+
 impl Sources {
     pub fn new(templates: Arc<dyn Templates>) -> Sources {
         Sources { templates, given: Mutex::default(), loaded: Mutex::default() }
@@ -73,8 +84,8 @@ impl Sources {
     }
 
     /// The file behind an engine's name.
-    pub fn file(&self, name: &str) -> Arc<str> {
-        self.loaded(name).map_or_else(|| name.into(), |l| l.source.file.clone())
+    pub fn source(&self, name: &str) -> Source {
+        self.loaded(name).map_or_else(|| Source { file: name.into(), text: "".into() }, |l| l.source.clone())
     }
 
     fn loaded(&self, name: &str) -> Option<Arc<Loaded>> {
@@ -119,14 +130,16 @@ impl Sources {
         let place = Place { tplfile: &tplfile, tpldir: &tpldir };
         match rewrite(&text, &place, mode, options) {
             Ok(rewritten) => {
-                let loaded = Arc::new(Loaded { source, table: rewritten.table, cut });
+                let loaded = Arc::new(Loaded { source, table: rewritten.table, names: rewritten.names, cut });
                 self.loaded.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), loaded);
                 Ok(Some(rewritten.source))
             }
             Err(Mistake { offset, message }) => {
-                let loaded = Loaded { source, table: Table::new(), cut };
+                let loaded = Loaded { source, table: Table::new(), names: Vec::new(), cut };
                 let span = loaded.span_at(offset);
-                Err(run::raise(Diagnostic::new(Code::Template, message).at(span).excerpt_of(&loaded.source.text)))
+                let mut error = Diagnostic::new(Code::Template, message).at(span).excerpt_of(&loaded.source.text);
+                error.hint = loaded.hint(&error);
+                Err(run::raise(error))
             }
         }
     }
@@ -155,12 +168,16 @@ impl Sources {
             };
             Some((span, loaded))
         };
-        let mut diagnostic = carried.unwrap_or_else(|| Diagnostic::new(Code::Template, message(innermost)));
+        let mut diagnostic = carried.unwrap_or_else(|| {
+            let (summary, hint) = hint::split(&message(innermost));
+            Diagnostic { hint, ..Diagnostic::new(Code::Template, summary) }
+        });
         let mut places = std::iter::once(innermost).chain(outer.into_iter().rev()).filter_map(place);
         if diagnostic.span.is_none()
             && let Some((span, loaded)) = places.next()
         {
             diagnostic = diagnostic.at(span).excerpt_of(&loaded.source.text);
+            diagnostic.hint = diagnostic.hint.take().or_else(|| loaded.hint(&diagnostic));
         }
         for (span, _) in places {
             if diagnostic.span.as_ref() != Some(&span) {
@@ -335,7 +352,11 @@ fn resolve(state: &State, value: &Value, args: &[Value], include: bool) -> Done 
     Err(Error::new(
         ErrorKind::TemplateNotFound,
         match tried.as_slice() {
-            [one] => format!("there is no template {one} below the file roots"),
+            [one] => {
+                let all = run.templates.list(&run.context.saltenv);
+                let path = absolute(one, dir).unwrap_or_default();
+                hint::with(format!("there is no template {one} below the file roots"), hint::near(&path, all.iter().map(String::as_str)))
+            }
             _ => format!("none of the templates given were found: {}", tried.join(", ")),
         },
     ))
@@ -446,7 +467,8 @@ const INTERNAL: &[(&str, Internal)] = &[
         let module = value.downcast_object_ref::<Module>().ok_or_else(|| fail("this is no imported template"))?;
         Ok(module.get(name).unwrap_or_else(|| {
             let file = python::quote(&python::text(arg(args, 1)));
-            Undefined::value(format!("the template {file} does not export the requested name {}", python::quote(name)))
+            let message = format!("the template {file} does not export the requested name {}", python::quote(name));
+            Undefined::value(hint::with(message, hint::near(name, module.names())))
         }))
     }),
     ("_parse", |_, value, args| {

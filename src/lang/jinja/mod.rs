@@ -14,8 +14,10 @@ mod engine;
 mod expression;
 mod filter;
 mod format;
+mod hint;
 mod method;
 mod operate;
+pub mod outline;
 mod print;
 mod python;
 mod rewrite;
@@ -202,7 +204,7 @@ pub struct Lines(Vec<Line>);
 #[derive(Clone, Debug)]
 struct Line {
     output: u32,
-    file: Arc<str>,
+    source: Source,
     line: u32,
     text: bool,
     start: bool,
@@ -210,18 +212,18 @@ struct Line {
 
 impl Lines {
     /// What follows this output comes from there: literal text goes on line by line, a value stays on its line.
-    pub fn mark(&mut self, before: &str, from: Span, text: bool) {
+    pub fn mark(&mut self, before: &str, from: Span, source: Source, text: bool) {
         let output = before.matches('\n').count() as u32;
-        self.0.push(Line { output, file: from.file, line: from.line, text, start: before.is_empty() || before.ends_with('\n') });
+        self.0.push(Line { output, source, line: from.line, text, start: before.is_empty() || before.ends_with('\n') });
     }
 
-    /// Where line `line` of the output (from 1) comes from.
-    pub fn locate(&self, line: u32) -> Option<Span> {
+    /// Where line `line` of the output (from 1) comes from: a place without a column, and the template.
+    pub fn locate(&self, line: u32) -> Option<(Span, &Source)> {
         let output = line.checked_sub(1)?;
         let upto = self.0.partition_point(|m| m.output < output || (m.output == output && m.start));
         let mark = self.0.get(upto.checked_sub(1)?)?;
         let offset = if mark.text { output - mark.output } else { 0 };
-        Some(Span::new(mark.file.clone(), mark.line + offset, 0))
+        Some((Span::new(mark.source.file.clone(), mark.line + offset, 0), &mark.source))
     }
 }
 
@@ -280,7 +282,7 @@ impl Renderer {
         let error = error.hint("`limits: output` in basalt.yaml allows more, in MiB");
         let marks = std::mem::take(&mut *output.marks.lock().unwrap_or_else(PoisonError::into_inner));
         match self.lines(marks).pop() {
-            Some(line) => error.at(Span::new(line.file, line.line, 0)),
+            Some(line) => error.at(Span::new(line.source.file.clone(), line.line, 1)).excerpt_of(&line.source.text),
             None => error,
         }
     }
@@ -309,8 +311,8 @@ impl Renderer {
     }
 
     fn lines(&self, marks: Vec<run::Mark>) -> Vec<Line> {
-        let mut files: HashMap<Arc<str>, Arc<str>> = HashMap::new();
-        let mut file = |name: Arc<str>| files.entry(name).or_insert_with_key(|name| self.0.sources.file(name)).clone();
-        marks.into_iter().map(|m| Line { output: m.output, file: file(m.file), line: m.line, text: m.text, start: m.start }).collect()
+        let mut files: HashMap<Arc<str>, Source> = HashMap::new();
+        let mut source = |name: Arc<str>| files.entry(name).or_insert_with_key(|name| self.0.sources.source(name)).clone();
+        marks.into_iter().map(|m| Line { output: m.output, source: source(m.file), line: m.line, text: m.text, start: m.start }).collect()
     }
 }

@@ -255,7 +255,7 @@ pub fn attribute(value: &Value, name: &str) -> Done {
     if let Some(found) = super::call::attribute(value, name) {
         return found;
     }
-    Ok(Undefined::value(format!("{} has no attribute {}", python::owner(value), python::quote(name))))
+    Ok(Undefined::key(value, name, format!("{} has no attribute {}", python::owner(value), python::quote(name))))
 }
 
 fn defined_or_propagate(value: &Value) -> Result<(), Error> {
@@ -315,7 +315,7 @@ pub fn item(value: &Value, key: &Value) -> Done {
             if !matches!(view(value), View::Dict(_)) || super::method::exists(value, name) {
                 return attribute(value, name);
             }
-            Ok(Undefined::value(format!("{} has no attribute {}", python::owner(value), python::quote(name))))
+            Ok(Undefined::key(value, name, format!("{} has no attribute {}", python::owner(value), python::quote(name))))
         }
         _ => Ok(Undefined::value(format!("{} has no element {}", python::owner(value).trim_matches('\''), python::repr(key)))),
     }

@@ -19,6 +19,8 @@ pub enum Mode {
 pub struct Rewritten {
     pub source: String,
     pub table: Table,
+    /// Names that the template binds.
+    pub names: Vec<String>,
 }
 
 /// Where a template lives: what `tplfile` and relative names in it mean.
@@ -46,8 +48,9 @@ pub fn rewrite(source: &str, place: &Place, mode: Mode, options: Options) -> Res
         return Err(Mistake::new(open.offset, message));
     }
     let Printer { out, table, used, bound, .. } = rewriter.printer;
+    let names = bound.iter().cloned().collect();
     if mode == Mode::Whole {
-        return Ok(Rewritten { source: out, table });
+        return Ok(Rewritten { source: out, table, names });
     }
     let mut prologue = Printer::default();
     for (name, value) in [("tplfile", place.tplfile), ("tpldir", place.tpldir), ("tpldot", &place.tpldir.replace('/', "."))] {
@@ -65,7 +68,7 @@ pub fn rewrite(source: &str, place: &Place, mode: Mode, options: Options) -> Res
     }
     let shift = prologue.out.len() as u32;
     let table = table.into_iter().map(|(printed, offset)| (printed + shift, offset)).collect();
-    Ok(Rewritten { source: prologue.out + &out, table })
+    Ok(Rewritten { source: prologue.out + &out, table, names })
 }
 
 /// Line breaks as Jinja reads them. `None`: they are so already.

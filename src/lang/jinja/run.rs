@@ -29,6 +29,8 @@ pub struct Run {
     pillar: OnceLock<Value>,
     opts: OnceLock<Value>,
     output: Output,
+    /// How many macros are open: what is printed in them is not yet output.
+    pub quiet: AtomicUsize,
 }
 
 impl fmt::Debug for Run {
@@ -64,7 +66,7 @@ impl Object for Root {
 impl Run {
     pub fn new(context: Context, templates: Arc<dyn Templates>, options: Options, renderer: Renderer, output: Output) -> Run {
         let (grains, pillar, opts) = Default::default();
-        Run { context, templates, options, renderer, kept: Kept::default(), grains, pillar, opts, output }
+        Run { context, templates, options, renderer, kept: Kept::default(), grains, pillar, opts, output, quiet: AtomicUsize::new(0) }
     }
 
     /// A name of the root context.
@@ -106,6 +108,9 @@ impl Run {
 
     /// The output has reached this line of that template.
     pub fn at(&self, template: &str, line: usize, text: bool) {
+        if self.quiet.load(Ordering::Relaxed) > 0 {
+            return;
+        }
         let mut marks = self.output.marks.lock().unwrap_or_else(PoisonError::into_inner);
         let position = self.output.lines.load(Ordering::Relaxed);
         let start = self.output.at_start.load(Ordering::Relaxed) == 1;

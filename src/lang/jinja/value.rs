@@ -41,23 +41,34 @@ fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
 #[derive(Debug)]
 pub struct Undefined {
     pub message: String,
+    /// The mapping that has no such key.
+    pub of: Option<(Value, String)>,
     pub lax: bool,
 }
 
 impl Undefined {
     pub fn value(message: impl Into<String>) -> Value {
-        Value::from_object(Undefined { message: message.into(), lax: false })
+        Value::from_object(Undefined { message: message.into(), of: None, lax: false })
+    }
+
+    /// A key that a mapping does not have. What is near it is looked for only when somebody minds.
+    pub fn key(of: &Value, name: &str, message: impl Into<String>) -> Value {
+        Value::from_object(Undefined { message: message.into(), of: Some((of.clone(), name.to_owned())), lax: false })
     }
 
     pub fn lax() -> Value {
         Value::from_object(Undefined {
             message: "the inline if-expression has no value: its condition is false and it has no else".into(),
+            of: None,
             lax: true,
         })
     }
 
     pub fn error(&self) -> Error {
-        undefined_error(self.message.clone())
+        match self.of.as_ref().map(|(of, name)| (view(of), name)) {
+            Some((View::Dict(dict), name)) => undefined_error(super::hint::no_key(dict, name, &self.message)),
+            _ => undefined_error(self.message.clone()),
+        }
     }
 }
 
