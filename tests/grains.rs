@@ -78,14 +78,15 @@ const NOT_COMPARED: &[&str] = &[
     "packages",
     "pending_reboot",
     "cpu_flags",
-    "truststore",
+    "ca_truststore",
     "resources",
     "fc_wwn",
     "iscsi_iqn",
 ];
 
 /// Calls whose answers differ for a reason that docs/compatibility.md names or that is Salt's own mistake. One that is the same fails the test.
-const DIFFERENT: &[(&str, &str)] = &[];
+const DIFFERENT: &[(&str, &str)] =
+    &[("pkg.latest_version 'nope'", "one name has one text as its answer here, also where there is no version")];
 
 /// What moves between two looks, or is only ours to order.
 fn settled(function: &str, mut value: Value) -> Value {
@@ -93,6 +94,10 @@ fn settled(function: &str, mut value: Value) -> Value {
         for name in ["pid", "atime", "st_atime", "inode"] {
             map.remove(name);
         }
+    }
+    // The other end of a veth pair, which only `ip` shows.
+    for link in value.as_object_mut().filter(|_| function == "network.interfaces").into_iter().flat_map(|all| all.values_mut()) {
+        link.as_object_mut().and_then(|link| link.remove("parent"));
     }
     if function == "file.readdir"
         && let Some(list) = value.as_array_mut()

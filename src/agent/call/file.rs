@@ -162,7 +162,7 @@ fn stats(sys: &System, args: &Arguments) -> Result<Value> {
     let path = path(sys, args)?;
     let follow = args.value(2, "follow_symlinks").is_none_or(Value::truthy);
     let place = if follow { sys.resolve(&path) } else { path };
-    let Ok(m) = std::fs::symlink_metadata(sys.path(&place)) else { return Ok(mapping([])) };
+    let Ok(m) = std::fs::symlink_metadata(sys.path(&place)) else { return Err(missing(&place).into()) };
     let kind = match m.mode() & 0o170_000 {
         0o100_000 => "file",
         0o040_000 => "dir",
