@@ -253,8 +253,13 @@ impl<'a> Planner<'a> {
                     // Where only options change, the same filesystem stays.
                     let has = |name: &str| change.to.contains_key(name);
                     let other = change.from.is_empty() || change.to.is_empty() || (has("source") && !has("again"));
-                    if change.key.kind == Kind::Mount && other {
-                        let fresh = change.to.get("fresh").is_some_and(Value::truthy);
+                    let fresh = match change.key.kind {
+                        Kind::Mount if other => Some(change.to.get("fresh").is_some_and(Value::truthy)),
+                        // A new subvolume is empty; a snapshot is not, and what stands where one is deleted is known when it is.
+                        Kind::Subvolume if change.from.is_empty() != change.to.is_empty() => Some(!change.to.is_empty() && !has("source")),
+                        _ => None,
+                    };
+                    if let Some(fresh) = fresh {
                         self.projection.cover(&change.key.name, fresh, turn.low, number);
                     }
                 }

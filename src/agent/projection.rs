@@ -105,7 +105,7 @@ impl<'a> Projection<'a> {
         Ok(())
     }
 
-    /// This low mounts or unmounts something at a path. A `fresh` filesystem is known: nothing is in it.
+    /// This low puts another filesystem or subvolume at a path, or takes it away. A `fresh` one is known: nothing is in it.
     pub fn cover(&mut self, path: &str, fresh: bool, low: usize, turn: usize) {
         let below = format!("{}/", path.trim_end_matches('/'));
         self.laid.retain(|laid, _| laid.kind != Kind::File || !laid.name.starts_with(&below));

@@ -112,6 +112,13 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
             unchanged += 1;
             continue;
         }
+        if matches!(key.kind, Kind::Subvolume | Kind::Lvm)
+            && now.is_empty()
+            && let Some(why) = object.one_way(sys, &image.before, &now)
+        {
+            notices.push(format!("{key} does not come back: {why}"));
+            continue;
+        }
         match object.destroys(sys, &now, &image.before).filter(|_| !request.destroy_data) {
             Some(why) => {
                 notices.push(format!("{key} stays: {why}; `--destroy-data` takes it back nevertheless"));
