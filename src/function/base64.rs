@@ -17,7 +17,7 @@ pub fn encode(bytes: &[u8]) -> String {
 /// Nothing where it is none.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let bare = text.trim_end_matches('=');
-    if text.len() % 4 != 0 || text.len() - bare.len() > 2 {
+    if !text.len().is_multiple_of(4) || text.len() - bare.len() > 2 {
         return None;
     }
     let mut out = Vec::with_capacity(bare.len() * 3 / 4);

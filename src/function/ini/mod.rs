@@ -156,15 +156,10 @@ fn sections_absent(args: &Args) -> Result<Goal> {
 
 /// What is there and not wanted goes.
 fn prune(file: &mut Section, wanted: &IndexMap<String, Node>) -> bool {
-    let gone: Vec<String> = file
-        .names()
-        .filter(|(name, there)| match (there, wanted.get(*name)) {
-            (Node::Text(_), Some(Node::Text(_))) | (Node::Section(_), Some(Node::Section(_))) => false,
-            _ => true,
-        })
-        .map(|(name, _)| name.to_owned())
-        .collect();
-    gone.iter().fold(false, |changed, name| file.remove(name) || changed)
+    let same_kind = |there: &Node, wanted: &Node| matches!(there, Node::Text(_)) == matches!(wanted, Node::Text(_));
+    let gone = file.names().filter(|(name, there)| !wanted.get(*name).is_some_and(|wanted| same_kind(there, wanted)));
+    let gone: Vec<String> = gone.map(|(name, _)| name.to_owned()).collect();
+    gone.iter().filter(|name| file.remove(name)).count() > 0
 }
 
 impl Ini {
