@@ -266,7 +266,9 @@ fn sort(_: &mut State<'_, '_>, value: &Value, args: Args) -> Done {
         if attributes.is_empty() {
             return Ok(folded(item.clone(), case_sensitive));
         }
-        let parts = attributes.iter().map(|a| get(item, a).map(|v| folded(v, case_sensitive)));
+        // What is not there cannot be compared; with a single item nothing is.
+        let there = |v: Value| if items.len() > 1 { defined(&v).map(|()| v) } else { Ok(v) };
+        let parts = attributes.iter().map(|a| get(item, a).and_then(there).map(|v| folded(v, case_sensitive)));
         Ok(Tuple::value(parts.collect::<Result<_, _>>()?))
     };
     let keys = items.iter().map(key).collect::<Result<Vec<_>, _>>()?;
