@@ -530,7 +530,7 @@ fn restore_step(sys: &System, low: usize, runs: &str, key: &Key, image: &Image, 
     let diff = match image.secret {
         true if diff::has_content(key) => "content differs (secret)\n".into(),
         true if !image.before.is_empty() => "differs (secret)\n".into(),
-        _ => object.describe(sys, now, &image.before),
+        _ => masked(object.describe(sys, now, &image.before), key, &image.shown),
     };
     let one_way = object.one_way(sys, now, &image.before);
     let mut change = change(key, now, &image.before);
@@ -552,6 +552,11 @@ fn restore_step(sys: &System, low: usize, runs: &str, key: &Key, image: &Image, 
         waits_for: Vec::new(),
         fails: None,
     })
+}
+
+/// A text about a thing, which calls it by the name that may be shown.
+fn masked(text: String, key: &Key, shown: &Key) -> String {
+    if key == shown { text } else { text.replace(&key.name, &shown.name) }
 }
 
 /// The attributes that are not as the run left them; what only serves to restore (times) is not worth a word.
@@ -589,13 +594,14 @@ fn fingerprint(runs: &[String], generation: u64, steps: &[Step], turns: &[Turn])
 fn put_back(sys: &System, runs: &[String], restore: &Restore, step: &Step, tell: &mut dyn FnMut(Body)) -> Result<Vec<Change>> {
     let Restore { key, shown, before, secret, .. } = restore;
     let object = object::of(key)?;
-    let both = |error: crate::diagnostic::Error| match (&restore.failed, error.code) {
-        (_, Code::Interrupted) => error,
-        (None, _) => Diagnostic { summary: format!("cannot take {shown} back: {}", error.summary), ..*error }.into(),
-        (Some(first), _) => {
-            let summary = format!("cannot take {shown} back: {}; the run itself had failed here: {first}", error.summary);
-            Diagnostic { summary, ..*error }.into()
-        }
+    let both = |error: crate::diagnostic::Error| {
+        let (why, detail) = (masked(error.summary.clone(), key, shown), masked(error.detail.clone(), key, shown));
+        let summary = match (&restore.failed, error.code) {
+            (_, Code::Interrupted) => why,
+            (None, _) => format!("cannot take {shown} back: {why}"),
+            (Some(first), _) => format!("cannot take {shown} back: {why}; the run itself had failed here: {first}"),
+        };
+        crate::diagnostic::Error::from(Diagnostic { summary, detail, ..*error })
     };
     let now = object.read(sys).map_err(both)?;
     let moved = key.kind == Kind::File && File::kept_tree(sys, runs, &key.name)?.is_some();
