@@ -358,6 +358,8 @@ impl Mount {
         if now.contains_key("bind") {
             all.push("bind");
         }
-        command(sys, progress, vec!["mount".into(), "-o".into(), all.join(","), self.path.clone()])
+        // With the device named, what the file of entries says does not count: it may still be the old.
+        let device = now.get("device").map(Value::to_text).unwrap_or_else(|| "none".to_owned());
+        command(sys, progress, vec!["mount".into(), "-o".into(), all.join(","), device, self.path.clone()])
     }
 }

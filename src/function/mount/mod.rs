@@ -252,10 +252,14 @@ impl Mounted {
             if missing.is_empty() {
                 return Ok(None);
             }
+            // A remount leaves the times alone where it is told nothing of them.
+            let times = [("no more noatime", "relatime"), ("no more nodiratime", "diratime")];
+            let told = times.iter().filter(|(gone, _)| missing.iter().any(|m| m == gone)).map(|(_, instead)| (*instead).to_owned());
+            let opts = std::iter::once(self.options.for_mount()).chain(told).collect::<Vec<_>>().join(",");
             let again = ["nfs", "cvfs"].contains(&self.fstype.as_str()) || self.fstype.starts_with("fuse");
             return Ok(Some(match again {
                 true => self.source().into_iter().chain([("again".to_owned(), Value::Bool(true))]).collect(),
-                false => Attrs::from([("opts".to_owned(), Value::Str(self.options.for_mount()))]),
+                false => Attrs::from([("opts".to_owned(), Value::Str(opts))]),
             }));
         }
         let mut wanted = self.source();

@@ -101,7 +101,7 @@ impl Options {
         let (own, superior) = (text("options"), text("super"));
         let shown = |option: &str| own.iter().chain(&superior).any(|there| there == option);
         // Planned in this run already.
-        let planned = now.get("opts").and_then(Value::as_str).is_some_and(|opts| opts == self.for_mount());
+        let planned = now.get("opts").and_then(Value::as_str).is_some_and(|opts| opts.starts_with(&self.for_mount()));
         if planned {
             return Vec::new();
         }

@@ -80,7 +80,7 @@ fn other_options_remount_and_another_device_mounts_anew() {
     assert_eq!(mounted(options), json!([["mount:/srv", {"opts": "noatime,nosuid"}]]));
     // The entry had it, the state has it no more.
     let fewer = json!({"name": "/srv", "device": "/dev/vdb", "fstype": "ext4"});
-    assert_eq!(mounted(fewer)[0], json!(["mount:/srv", {"opts": "defaults"}]));
+    assert_eq!(mounted(fewer)[0], json!(["mount:/srv", {"opts": "defaults,relatime"}]));
     let other = json!({"name": "/srv", "device": "LABEL=other", "fstype": "ext4", "persist": false});
     assert_eq!(
         mounted(other),
