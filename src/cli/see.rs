@@ -15,6 +15,7 @@ use super::context::Context;
 use super::print::{Color, Paint, Printer, clean, out};
 use super::{ConnectArgs, Ended, FormArgs, RepositoryArgs, ScopeArgs, TargetArgs, context, data, summary_code};
 use crate::agent::grains::collect;
+use crate::agent::protocol::Answer;
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::answers::{Answered, Asking};
 use crate::engine::compile::{Answers, Attempt};
@@ -187,7 +188,16 @@ fn look(args: &SeeArgs, thing: Thing) -> std::result::Result<Value, Vec<Diagnost
             downloads: Downloads::at(super::context::cache_folder()),
         }
     };
-    view(&tree, thing, &id, &grains, &Answers::new(), args.reveal).0
+    let mut answers = Answers::new();
+    loop {
+        let (found, missing) = view(&tree, thing, &id, &grains, &answers, args.reveal);
+        // Where there are no hosts the mine is empty, as it is for `salt-call --local`.
+        let mine: Vec<_> = missing.into_iter().filter(|call| call.function == "mine.get").collect();
+        if mine.is_empty() {
+            return found;
+        }
+        answers.extend(mine.into_iter().map(|call| (call, Answer::Value(Value::Map(Map::new())))));
+    }
 }
 
 /// What there is to see of one host; `reveal`: secrets too.
