@@ -17,7 +17,7 @@ use super::{ConnectArgs, Ended, FormArgs, RepositoryArgs, ScopeArgs, TargetArgs,
 use crate::agent::grains::collect;
 use crate::agent::protocol::Answer;
 use crate::diagnostic::{Code, Diagnostic, Result};
-use crate::engine::answers::{Answered, Asking};
+use crate::engine::answers::{Answered, Asking, bound};
 use crate::engine::compile::{Answers, Attempt};
 use crate::engine::decrypt::Programs;
 use crate::engine::download::Downloads;
@@ -196,9 +196,15 @@ fn look(args: &SeeArgs, thing: Thing) -> std::result::Result<Value, Vec<Diagnost
         if mine.is_empty() {
             return found;
         }
-        answers.extend(mine.into_iter().map(|call| (call, Answer::Value(Value::Map(Map::new())))));
+        answers.extend(mine.into_iter().map(|call| {
+            let empty = bound(&call, MINE).map_or_else(|error| Answer::Error(*error), |_| Answer::Value(Value::Map(Map::new())));
+            (call, empty)
+        }));
     }
 }
+
+/// The arguments of `mine.get`.
+const MINE: [&str; 4] = ["tgt", "fun", "tgt_type", "exclude_minion"];
 
 /// What there is to see of one host; `reveal`: secrets too.
 fn view(tree: &TreeCompiler, thing: Thing, id: &str, grains: &Map, answers: &Answers, reveal: bool) -> Attempt<Value> {

@@ -164,6 +164,26 @@ pub fn runner(args: &[Value], kwargs: &Map) -> Option<String> {
     args.first().or_else(|| kwargs.get("name")).map(Value::to_text)
 }
 
+/// What becomes of undefined values in a function's arguments.
+#[derive(Clone, Copy)]
+pub enum Undefined {
+    Refused,
+    /// Those inside of mappings and lists come back as they were; what uses them later is refused.
+    Inside,
+    /// Those that are arguments behind the first, too.
+    Default,
+}
+
+/// A function that only hands its data on does not look at what is undefined in them.
+pub fn undefined(name: &str) -> Undefined {
+    match name {
+        "grains.get" | "config.get" => Undefined::Default,
+        "pillar.get" | "grains.filter_by" | "pillar.filter_by" | "match.filter_by" => Undefined::Inside,
+        "slsutil.merge" | "slsutil.update" | "defaults.merge" | "defaults.update" => Undefined::Inside,
+        _ => Undefined::Refused,
+    }
+}
+
 /// Functions that change their first argument, a dict, and give it back.
 pub fn changes_first(name: &str, args: &[Value], kwargs: &Map) -> bool {
     let in_place = |position: usize| args.get(position).or_else(|| kwargs.get("in_place")).is_none_or(Value::truthy);

@@ -12,9 +12,10 @@ use super::python::{self, quote};
 use super::run::{self, Run};
 use super::taint::Taint;
 use super::value::{
-    Builtin, BuiltinKind, Dict, Done, Flavour, List, Series, SeriesKind, Tuple, Undefined, View, defined, fail, from_plain, to_plain,
-    undefined_error, view,
+    Builtin, BuiltinKind, Dict, Done, Flavour, Holes, List, Series, SeriesKind, Tuple, Undefined, View, defined, fail, from_plain,
+    to_plain, undefined_error, view,
 };
+use crate::lang::function::Undefined as Takes;
 use crate::value as plain;
 
 /// Arguments as Python sees them.
@@ -477,10 +478,17 @@ pub fn builtin(state: &mut State, callee: &Builtin, args: &[Value]) -> Done {
 /// An execution function: a pure one here, any other by way of the host.
 fn execute(run: &Run, name: &str, args: Args) -> Done {
     let first = args.positional.first().or_else(|| args.named.iter().find(|(n, _)| n == "dest").map(|(_, v)| v)).cloned();
-    let positional = args.positional.iter().map(to_plain).collect::<Result<Vec<_>, _>>()?;
+    let holes = Holes::default();
+    let undefined = crate::lang::function::undefined(name);
+    let out = |first: bool, value: &Value| match undefined {
+        Takes::Refused => to_plain(value),
+        Takes::Default if !first => holes.out(value),
+        Takes::Inside | Takes::Default => defined(value).and_then(|()| holes.out(value)),
+    };
+    let positional = args.positional.iter().enumerate().map(|(at, value)| out(at == 0, value)).collect::<Result<Vec<_>, _>>()?;
     let mut named = plain::Map::new();
     for (key, value) in &args.named {
-        named.insert(key.as_str(), to_plain(value)?);
+        named.insert(key.as_str(), out(key == "key", value)?);
     }
     let result = match crate::lang::function::call(&run.site(), name, &positional, &named) {
         Some(result) => result,
@@ -494,11 +502,11 @@ fn execute(run: &Run, name: &str, args: Args) -> Done {
     {
         dict.clear();
         for (k, v) in map {
-            dict.insert(from_plain(k), from_plain(v));
+            dict.insert(from_plain(k), holes.back(v));
         }
         return Ok(first);
     }
-    Ok(from_plain(&result))
+    Ok(holes.back(&result))
 }
 
 /// The global functions, by name.

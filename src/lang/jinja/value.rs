@@ -548,22 +548,62 @@ fn key_from_plain(key: &plain::Value) -> Value {
 
 /// Out of the templates' world. What has no plain form (functions, undefined values) is an error; cycles too.
 pub fn to_plain(value: &Value) -> Result<plain::Value, Error> {
-    to_plain_at(value, 0)
+    to_plain_at(value, 0, None)
 }
 
-fn to_plain_at(value: &Value, depth: usize) -> Result<plain::Value, Error> {
+/// Undefined values that went out of the templates' world and come back into it.
+#[derive(Default)]
+pub struct Holes(RefCell<Vec<Value>>);
+
+/// What stands for an undefined value outside, with its number behind it.
+const HOLE: &str = "\u{f8ff}undefined\u{f8ff}";
+
+impl Holes {
+    /// Out of the templates' world, with undefined values kept.
+    pub fn out(&self, value: &Value) -> Result<plain::Value, Error> {
+        to_plain_at(value, 0, Some(self))
+    }
+
+    /// Back into it.
+    pub fn back(&self, value: &plain::Value) -> Value {
+        if self.0.borrow().is_empty() {
+            return from_plain(value);
+        }
+        match value {
+            plain::Value::Str(text) => {
+                let number = text.strip_prefix(HOLE).and_then(|number| number.parse::<usize>().ok());
+                number.and_then(|number| self.0.borrow().get(number).cloned()).unwrap_or_else(|| from_plain(value))
+            }
+            plain::Value::List(items) => List::value(items.iter().map(|item| self.back(item)).collect()),
+            plain::Value::Map(map) => Dict::value(map.iter().map(|(k, v)| (key_from_plain(k), self.back(v)))),
+            other => from_plain(other),
+        }
+    }
+
+    fn keep(&self, value: &Value) -> plain::Value {
+        let mut kept = self.0.borrow_mut();
+        kept.push(value.clone());
+        plain::Value::Str(format!("{HOLE}{}", kept.len() - 1))
+    }
+}
+
+fn to_plain_at(value: &Value, depth: usize, holes: Option<&Holes>) -> Result<plain::Value, Error> {
     budget::work(1);
     budget::check().map_err(|e| fail(e.text()))?;
     if depth > python::DEEPEST {
         return Err(fail("maximum recursion depth exceeded"));
     }
-    let all = |items: Vec<Value>| items.iter().map(|v| to_plain_at(v, depth + 1)).collect::<Result<Vec<_>, _>>().map(plain::Value::List);
+    let all =
+        |items: Vec<Value>| items.iter().map(|v| to_plain_at(v, depth + 1, holes)).collect::<Result<Vec<_>, _>>().map(plain::Value::List);
     Ok(match view(value) {
         View::Undefined(Some(u)) if u.lax => plain::Value::Str(String::new()),
-        View::Undefined(_) => {
-            defined(value)?;
-            plain::Value::Null
-        }
+        View::Undefined(_) => match holes {
+            Some(holes) => holes.keep(value),
+            None => {
+                defined(value)?;
+                plain::Value::Null
+            }
+        },
         View::None => plain::Value::Null,
         View::Bool(b) => plain::Value::Bool(b),
         View::Int(i) => i64::try_from(i).map_or_else(|_| plain::Value::Float(i as f64), plain::Value::Int),
@@ -575,7 +615,7 @@ fn to_plain_at(value: &Value, depth: usize) -> Result<plain::Value, Error> {
         View::Dict(d) => {
             let mut map = plain::Map::new();
             for (k, v) in d.items() {
-                map.0.insert(to_plain_at(&k, depth + 1)?, to_plain_at(&v, depth + 1)?);
+                map.0.insert(to_plain_at(&k, depth + 1, None)?, to_plain_at(&v, depth + 1, holes)?);
             }
             plain::Value::Map(map)
         }
