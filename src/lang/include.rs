@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::high::{High, Include, Origins, Sls};
-use super::top::Given;
 use super::{Compiler, Matches, Session, Side, Where, glob};
 use crate::diagnostic::{Code, Diagnostic, Span, nearest};
 use crate::value::Map;
@@ -14,8 +13,7 @@ const MAX_DEPTH: usize = 200;
 
 impl Compiler {
     /// Renders the SLS of every environment and all they include.
-    pub(super) fn high(&self, session: &Session, given: &Given, errors: &mut Vec<Diagnostic>) -> High {
-        let matches = &given.matches;
+    pub(super) fn high(&self, session: &Session, matches: &Matches, errors: &mut Vec<Diagnostic>) -> High {
         let mut gather =
             Gather { compiler: self, session, matches, seen: HashSet::new(), high: High::default(), next_order: 10_000, errors };
         for (env, names) in matches {
@@ -26,7 +24,7 @@ impl Compiler {
             for name in names {
                 for sls in gather.targets(env, name) {
                     if !gather.seen.contains(&(env.clone(), sls.clone())) {
-                        gather.sls(&sls, env, &[], given.places.get(&(env.clone(), name.clone())));
+                        gather.sls(&sls, env, &[], None);
                     }
                 }
             }

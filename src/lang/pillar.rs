@@ -6,7 +6,6 @@ use std::collections::{HashMap, HashSet};
 
 use super::decrypt::{Places, decrypt_pillar, note_places};
 use super::secret::Secrets;
-use super::top::Given;
 use super::{Compiler, Results, Session, Side, Where, glob};
 use crate::diagnostic::{Code, Diagnostic, Span, nearest};
 use crate::value::{Map, Value};
@@ -34,7 +33,7 @@ impl Compiler {
         };
         let over = session.host.pillar_override;
         let mut pillar = over.cloned().unwrap_or_default();
-        let Given { mut matches, places, optional } = self.pillar_matches(session, &mut gather.errors);
+        let (mut matches, optional) = self.pillar_matches(session, &mut gather.errors);
         gather.optional = optional;
         let order = self.options.list("env_order");
         matches.sort_by_cached_key(|env, _| order.iter().position(|o| o.as_str() == Some(env)).unwrap_or(usize::MAX));
@@ -49,7 +48,7 @@ impl Compiler {
             let mut seen = HashMap::new();
             for name in names {
                 for sls in gather.targets(env, name) {
-                    if let Some(data) = gather.sls(&sls, env, &mut seen, &Map::new(), places.get(&(env.clone(), name.clone())), 0) {
+                    if let Some(data) = gather.sls(&sls, env, &mut seen, &Map::new(), None, 0) {
                         gather.merge.into(&mut pillar, data);
                     }
                 }

@@ -1,6 +1,6 @@
 //! Top files: which SLS a host gets in which environment. States and pillar have one each, nearly alike.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -10,26 +10,26 @@ use super::root::{File, Roots};
 use super::{Compiler, Matches, Results, Session, Side, Where, glob};
 use crate::diagnostic::{Code, Diagnostic, Span};
 use crate::value::{Map, Value};
-use crate::yaml::{Data, Place};
+use crate::yaml::{Data, Node, Place};
 
 /// What an environment's top files say: targets, with the SLS and match options of each.
 pub type Targets = IndexMap<String, Target>;
 
-/// One target: SLS and options with their places.
+/// One target.
 #[derive(Clone, Debug)]
 pub struct Target {
-    items: Vec<(Value, Span)>,
-    span: Span,
+    pub items: Vec<Value>,
+    pub span: Span,
 }
 
 impl Target {
     /// How the expression is meant: the last `match` option says it.
     fn form(&self) -> &str {
-        self.options("match").filter_map(Value::as_str).last().unwrap_or("compound")
+        self.items.iter().filter_map(|item| item.as_map()?.get("match")?.as_str()).next_back().unwrap_or("compound")
     }
 
     fn options(&self, key: &str) -> impl Iterator<Item = &Value> {
-        self.items.iter().filter_map(move |(item, _)| item.as_map()?.get(key))
+        self.items.iter().filter_map(move |item| item.as_map()?.get(key))
     }
 }
 
@@ -39,26 +39,12 @@ type TopFile = IndexMap<String, Targets>;
 /// The top files of each environment: `top.sls` and what it includes.
 pub struct Tops(IndexMap<String, Vec<TopFile>>);
 
-/// What a host gets.
-#[derive(Default)]
-pub struct Given {
-    pub matches: Matches,
-    /// Where an environment's SLS is named first.
-    pub places: HashMap<(String, String), Span>,
-    /// SLS that may be missing.
-    pub optional: HashSet<(String, String)>,
-}
-
-impl Given {
-    fn add(&mut self, env: &str, sls: &str, span: &Span) {
-        self.matches.entry(env.to_owned()).or_default().push(sls.to_owned());
-        self.places.entry((env.to_owned(), sls.to_owned())).or_insert_with(|| span.clone());
-    }
-}
+/// SLS that may be missing, with their environment.
+pub type Optional = HashSet<(String, String)>;
 
 impl Compiler {
-    /// The SLS of a highstate.
-    pub(super) fn highstate(&self, session: &Session) -> Results<Given> {
+    /// The SLS of a highstate by environment.
+    pub(super) fn highstate(&self, session: &Session) -> Results<Matches> {
         let mut errors = Vec::new();
         let tops = self.tops(session, Side::States, &mut errors);
         if errors.is_empty() && tops.0.values().all(Vec::is_empty) {
@@ -78,7 +64,7 @@ impl Compiler {
                 IndexMap::new()
             }
         };
-        let mut out = Given::default();
+        let mut out: Matches = IndexMap::new();
         for (env, targets) in &merged {
             for (expression, target) in targets {
                 match session.host.matcher.matches(expression, target.form(), &session.pillar) {
@@ -89,16 +75,16 @@ impl Compiler {
                         continue;
                     }
                 }
-                out.matches.entry(env.clone()).or_default();
-                for (item, span) in &target.items {
+                out.entry(env.clone()).or_default();
+                for item in &target.items {
                     match item {
-                        Value::Str(sls) => out.add(env, sls, span),
+                        Value::Str(sls) => out.entry(env.clone()).or_default().push(sls.clone()),
                         // An SLS of another environment.
                         Value::Map(map) => {
                             if let Some((Value::Str(other), Value::Str(sls))) = map.0.last()
                                 && self.roots.has(other)
                             {
-                                out.add(other, sls, span);
+                                out.entry(other.clone()).or_default().push(sls.clone());
                             }
                         }
                         _ => {}
@@ -109,14 +95,15 @@ impl Compiler {
         if errors.is_empty() { Ok(out) } else { Err(errors) }
     }
 
-    /// The SLS of a host's pillar.
-    pub(super) fn pillar_matches(&self, session: &Session, errors: &mut Vec<Diagnostic>) -> Given {
+    /// The SLS of a host's pillar by environment, and those that may be missing.
+    pub(super) fn pillar_matches(&self, session: &Session, errors: &mut Vec<Diagnostic>) -> (Matches, Optional) {
         let tops = self.tops(session, Side::Pillar, errors);
         let mut merged: TopFile = IndexMap::new();
         for (env, targets) in tops.0.into_values().flatten().flatten() {
             merged.entry(env).or_default().extend(targets);
         }
-        let mut out = Given::default();
+        let mut out: Matches = IndexMap::new();
+        let mut optional = HashSet::new();
         for (env, mut targets) in merged {
             let order = |target: &Target| {
                 let order = target.options("order").last();
@@ -124,16 +111,15 @@ impl Compiler {
             };
             targets.sort_by_cached_key(|_, target| order(target));
             for (expression, target) in &targets {
-                let named = || target.items.iter().filter_map(|(item, span)| Some((item.as_str()?, span)));
                 if target.options("ignore_missing").any(Value::truthy) {
-                    out.optional.extend(named().map(|(sls, _)| (env.clone(), sls.to_owned())));
+                    optional.extend(target.items.iter().filter_map(Value::as_str).map(|sls| (env.clone(), sls.to_owned())));
                 }
                 match session.host.matcher.matches(expression, target.form(), &session.pillar) {
                     Ok(true) => {
-                        out.matches.entry(env.clone()).or_default();
-                        for (sls, span) in named() {
-                            if !out.places.contains_key(&(env.clone(), sls.to_owned())) {
-                                out.add(&env, sls, span);
+                        let list = out.entry(env.clone()).or_default();
+                        for sls in target.items.iter().filter_map(Value::as_str) {
+                            if !list.iter().any(|there| there == sls) {
+                                list.push(sls.to_owned());
                             }
                         }
                     }
@@ -142,7 +128,7 @@ impl Compiler {
                 }
             }
         }
-        out
+        (out, optional)
     }
 
     /// An error about an SLS that somebody named: with its place, where that is the top file.
@@ -262,8 +248,8 @@ fn read(rendered: &Rendered, includes: &mut Vec<(String, Span)>, errors: &mut Ve
         let mut read: Targets = IndexMap::new();
         for (expression, (place, items)) in entries {
             let items = match &items.data {
-                Data::List(items) => items.iter().map(|item| (item.to_value(), origin.span(item.place))).collect(),
-                Data::Scalar(Value::Str(one)) => vec![(Value::str(one.clone()), origin.span(items.place))],
+                Data::List(items) => items.iter().map(Node::to_value).collect(),
+                Data::Scalar(Value::Str(one)) => vec![Value::str(one.clone())],
                 _ => {
                     refuse(
                         *place,
@@ -322,10 +308,7 @@ fn merge_all(tops: Tops) -> TopFile {
         for (expression, target) in targets {
             match merged.get_mut(&expression) {
                 None => drop(merged.insert(expression, target)),
-                Some(there) => {
-                    let more: Vec<_> = target.items.into_iter().filter(|(item, _)| !there.items.iter().any(|(one, _)| one == item)).collect();
-                    there.items.extend(more);
-                }
+                Some(there) => there.items.extend(target.items.into_iter().filter(|item| !there.items.contains(item)).collect::<Vec<_>>()),
             }
         }
     }
