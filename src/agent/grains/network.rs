@@ -49,10 +49,9 @@ pub(super) fn collect(host: &Host, grains: &mut Map) {
     }
     grains.insert("fqdns", if fqdn.contains('.') { vec![Value::from(fqdn.as_str())] } else { Vec::new() });
     grains.insert("fqdn", fqdn);
-    grains.insert(
-        "dns",
-        resolver(&["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"].iter().find_map(|p| host.text(p)).unwrap_or_default()),
-    );
+    if let Some(text) = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"].iter().find_map(|p| host.text(p)) {
+        grains.insert("dns", resolver(&text));
+    }
 }
 
 /// The addresses of a hosts file and their names, the canonical one first.
