@@ -344,9 +344,12 @@ fn counts(record: &RunRecord, taken: &BTreeSet<String>, later: &[RunRecord]) -> 
     record.rolled_back_by.is_none() && !cancels
 }
 
+/// What is to be restored, by key.
+type Images = Vec<(Key, Image)>;
+
 /// The earliest before-image of each key the runs changed; and all keys they may have touched.
 /// A path at which something was mounted meanwhile has another image for what is seen there since.
-fn images(sys: &System, journals: &[(String, Journal)]) -> Result<(Vec<(Key, Image)>, BTreeSet<Key>)> {
+fn images(sys: &System, journals: &[(String, Journal)]) -> Result<(Images, BTreeSet<Key>)> {
     let mut images: BTreeMap<Key, Vec<Image>> = BTreeMap::new();
     let mut mounted: Vec<(String, usize)> = Vec::new();
     let mut touched = BTreeSet::new();

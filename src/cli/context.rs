@@ -520,8 +520,11 @@ pub fn tree_of(repository: &RepositoryArgs, what: What, pillar: Option<Map>) -> 
     Opened::at(repository, repository.commit.as_deref())?.tree(what, pillar)
 }
 
+/// Minion ids with their grains.
+pub type IdsAndGrains = Vec<(String, Map)>;
+
 /// The same with the folder of the work tree and the hosts of its roster (ids and grains), where there are such.
-pub fn tree_and_hosts(repository: &RepositoryArgs) -> Result<(TreeCompiler, Option<PathBuf>, Vec<(String, Map)>)> {
+pub fn tree_and_hosts(repository: &RepositoryArgs) -> Result<(TreeCompiler, Option<PathBuf>, IdsAndGrains)> {
     let opened = Opened::at(repository, None)?;
     let tree = opened.tree(What::Highstate, None)?;
     let Opened { snapshot, settings, roster_defaults, .. } = &opened;

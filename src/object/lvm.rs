@@ -112,9 +112,9 @@ impl Object for Lvm {
                         .hint("take away what is on it first (`wipefs -a`), if nobody needs it")
                         .into());
                 }
-                run(argv(&["pvcreate"], &options(to), &[device.clone()]))?;
+                run(argv(&["pvcreate"], &options(to), std::slice::from_ref(device)))?;
             }
-            (What::Physical(device), false, true) => run(argv(&["pvremove"], &[], &[device.clone()]))?,
+            (What::Physical(device), false, true) => run(argv(&["pvremove"], &[], std::slice::from_ref(device)))?,
             (What::Physical(_), false, false) => {}
             (What::Group(group), true, false) if to.contains_key("volumes") => {
                 return Err(
@@ -122,7 +122,7 @@ impl Object for Lvm {
                 );
             }
             (What::Group(group), true, false) => run(argv(&["vgcreate"], &options(to), &[vec![group.clone()], devices(to)].concat()))?,
-            (What::Group(group), false, true) => run(argv(&["vgremove"], &[], &[group.clone()]))?,
+            (What::Group(group), false, true) => run(argv(&["vgremove"], &[], std::slice::from_ref(group)))?,
             (What::Group(group), false, false) => {
                 let (now, wanted) = (devices(from), devices(to));
                 for device in wanted.iter().filter(|d| !now.contains(d)) {
@@ -136,12 +136,12 @@ impl Object for Lvm {
                 return Err(Diagnostic::new(Code::Failed, format!("the logical volume {volume} was removed with what was in it")).into());
             }
             (What::Logical(_), true, false) => run(argv(&["lvcreate", "--yes", "--wipesignatures", "y"], &options(to), &[]))?,
-            (What::Logical(volume), false, true) => run(argv(&["lvremove", "--yes"], &[], &[volume.clone()]))?,
+            (What::Logical(volume), false, true) => run(argv(&["lvremove", "--yes"], &[], std::slice::from_ref(volume)))?,
             (What::Logical(volume), false, false) => {
                 if let Some(size) = to.get("size").filter(|size| from.get("size") != Some(size)) {
                     let resizefs: &[&str] = if to.get("resizefs").is_some_and(Value::truthy) { &["--resizefs"] } else { &[] };
                     let size = format!("{}b", size.to_text());
-                    run(argv(&[&["lvresize", "--yes", "-L", size.as_str()], resizefs].concat(), &[], &[volume.clone()]))?;
+                    run(argv(&[&["lvresize", "--yes", "-L", size.as_str()], resizefs].concat(), &[], std::slice::from_ref(volume)))?;
                 }
             }
         }

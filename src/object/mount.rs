@@ -270,7 +270,7 @@ fn known_by(sys: &System, entry: &Entry, all: &[Entry], index: usize, attrs: &mu
         let rest = entry.root.strip_prefix(other.root.trim_end_matches('/'))?;
         (rest.is_empty() || rest.starts_with('/')).then(|| format!("{}{rest}", other.path.trim_end_matches('/')))
     };
-    if !on_device && let Some(path) = earlier.filter_map(shown).last() {
+    if !on_device && let Some(path) = earlier.filter_map(shown).next_back() {
         put("bind", if path.len() > 1 { path.trim_end_matches('/').to_owned() } else { "/".to_owned() });
     }
     Ok(())

@@ -126,7 +126,8 @@ fn quiet<T>(act: impl FnOnce(&mut Progress) -> T) -> T {
 
 #[test]
 fn what_is_set_is_read_and_goes_back_from_everywhere() {
-    let cases: [(fn() -> Box<dyn Object>, &str); 10] = [
+    type Make = fn() -> Box<dyn Object>;
+    let cases: [(Make, &str); 10] = [
         (|| Box::new(Mount::new("/new")), r#"{"device": "/dev/vdc", "source": "/dev/vdc", "type": "ext4", "opts": "noatime,commit=5"}"#),
         (|| Box::new(Mount::new("/a b")), "{}"),
         (|| Box::new(Mount::new("/a b")), r#"{"opts": "ro,nosuid,commit=9,sync_now"}"#),
@@ -147,11 +148,11 @@ fn what_is_set_is_read_and_goes_back_from_everywhere() {
             let done = quiet(|progress| object.set(&sys, &before, &to, progress));
             sys.fail_at(None);
             let now = object.read(&sys).unwrap();
-            if done.is_ok() {
+            if let Ok(done) = &done {
                 for name in ["device", "active", "loaded", "holds"].into_iter().filter(|name| to.contains_key(*name)) {
                     assert_eq!(now.get(name), to.get(name), "{} {name}", object.key());
                 }
-                assert_eq!((now.is_empty(), &now), (to.is_empty(), done.as_ref().unwrap()), "{}", object.key());
+                assert_eq!((now.is_empty(), &now), (to.is_empty(), done), "{}", object.key());
             }
             quiet(|progress| object.set(&sys, &now, &before, progress)).unwrap();
             let mut after = object.read(&sys).unwrap();

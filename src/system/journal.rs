@@ -20,6 +20,7 @@ use crate::value::Attrs;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "entries are read and written one by one, and never many kept")]
 pub enum Entry {
     /// The first one. `generation`: how many runs the host has seen, this one included; `at`: the host's own clock.
     Run {

@@ -358,8 +358,8 @@ fn find(sys: &System, args: &Arguments) -> Result<Value> {
             }
             let Some(itself) = sys.stat(&path)? else { continue };
             let stat = match itself.kind {
-                FileKind::Symlink => sys.stat(&sys.resolve(&path))?.unwrap_or_else(|| itself.clone()),
-                _ => itself.clone(),
+                FileKind::Symlink => sys.stat(&sys.resolve(&path))?.unwrap_or(itself),
+                _ => itself,
             };
             let name = path.rsplit('/').next().unwrap_or_default();
             if depth >= least && wanted.fits(sys, &path, name, &stat)? {

@@ -70,16 +70,16 @@ pub fn escape(text: &str) -> String {
 
 /// By which fields an entry is found: what `match_on` says.
 pub fn criteria(match_on: &[String], fstype: &str) -> Result<Vec<usize>> {
-    let field = |name: &str| {
+    let field = |name: &str| -> Result<usize> {
         FIELDS.iter().position(|field| *field == name).ok_or_else(|| {
-            Diagnostic::new(Code::Failed, format!("Unrecognized keys in match_on: {name:?}"))
-                .hint(format!("fields are {}", FIELDS.join(", ")))
+            let error = Diagnostic::new(Code::Failed, format!("Unrecognized keys in match_on: {name:?}"));
+            error.hint(format!("fields are {}", FIELDS.join(", "))).into()
         })
     };
     match match_on {
         [] => criteria(&["auto".to_owned()], fstype),
         [one] if one == "auto" => Ok(vec![usize::from(BY_NAME.contains(&fstype))]),
-        names => names.iter().map(|name| field(name).map_err(Into::into)).collect(),
+        names => names.iter().map(|name| field(name)).collect(),
     }
 }
 

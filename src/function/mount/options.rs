@@ -137,7 +137,7 @@ impl Options {
             // Of the mount, and of the filesystem where it alone has it.
             return opposites
                 .iter()
-                .all(|off| !own.iter().any(|there| there == off) && !(*off == "ro" && superior.iter().any(|o| o == "ro")));
+                .all(|off| !(own.iter().any(|there| there == off) || (*off == "ro" && superior.iter().any(|o| o == "ro"))));
         }
         let option = plain(option);
         if shown(&option) {

@@ -148,7 +148,7 @@ impl Lint<'_> {
 
     /// SLS that no world can render: mistakes, or for want of a host or of data.
     pub(super) fn failures(&mut self) {
-        let (mut hosts, mut datas): (Vec<(Span, String)>, Vec<(Span, String)>) = (Vec::new(), Vec::new());
+        let (mut hosts, mut datas) = (Vec::new(), Vec::new());
         let mut asked: BTreeSet<String> = BTreeSet::new();
         for index in 0..self.sls.len() {
             let Some(sls) = self.sls.get(index) else { continue };

@@ -407,11 +407,7 @@ impl Lint<'_> {
 /// Whether another SLS that a host may get besides has what is wanted.
 fn tree_has(tree: &Tree, requisite: &Requisite, open: bool) -> bool {
     // Even on a host whose SLS are all known, a state may stand in a branch that its true data would take.
-    if open {
-        tree.may_have(requisite)
-    } else {
-        tree.patterns.iter().any(|pattern| *pattern == requisite.wanted) && !tree.names.has(requisite)
-    }
+    if open { tree.may_have(requisite) } else { tree.patterns.contains(&requisite.wanted) && !tree.names.has(requisite) }
 }
 
 /// Whether ids are made of nothing but what only the data says: `{{ name }}:`.
