@@ -293,6 +293,9 @@ impl Lint<'_> {
                 }
             }
         }
+        if elsewhere {
+            return;
+        }
         let mut unset = Vec::new();
         for sls in self.sls.iter().filter(|sls| sls.side == Side::States && sls.kind == Kind::States) {
             let Some(outline) = &sls.outline else { continue };

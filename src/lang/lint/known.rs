@@ -196,7 +196,6 @@ pub fn meant(argument: &str) -> Option<&'static str> {
         "owner" => "user",
         "content" | "text" => "contents",
         "src" => "source",
-        "path" | "dest" | "file" => "name",
         "enabled" => "enable",
         "command" | "cmd" => "name",
         "packages" => "pkgs",

@@ -84,6 +84,7 @@ pub const RULES: &[Rule] = &[
     warning("jinja-in-comment", "Jinja in a comment of YAML: it runs all the same, and can fail"),
     warning("unsupported-state", "a state function that Salt may have and basalt does not: a plan refuses it"),
     warning("unsupported-argument", "an argument that Salt has and basalt does not: a plan refuses it"),
+    warning("unsupported-renderer", "an SLS is written for a renderer of Salt's that runs Python: a plan refuses it"),
     warning("custom-module", "a template calls Python of the tree, which basalt does not run"),
     note("unmatched-target", "a target of the top file that matches no host of the roster"),
     note("unused-sls", "an SLS that no top file names and no SLS includes"),
@@ -287,6 +288,11 @@ fn grouped(findings: Vec<Finding>) -> Vec<Finding> {
         let key = match finding.rule.code {
             code if ONCE_A_FILE.contains(&code) => (code.to_owned(), span.file.to_string()),
             code if ONCE_A_TREE.contains(&code) => (code.to_owned(), finding.diagnostic.summary.clone()),
+            // A whole folder that lies elsewhere: told once a file.
+            code @ "missing-sls" if finding.diagnostic.hint.as_deref().is_some_and(|hint| hint.contains("another repository")) => {
+                let name = finding.diagnostic.summary.rsplit(' ').next().unwrap_or("");
+                (code.to_owned(), format!("{} {}", span.file, name.split('.').next().unwrap_or("")))
+            }
             _ => {
                 out.push(finding);
                 continue;

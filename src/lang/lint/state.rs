@@ -137,7 +137,9 @@ pub fn looks_like_states(node: &Node) -> bool {
         }),
         _ => false,
     };
-    entries.is_empty() || entries.iter().any(of_states)
+    // A top file under another name.
+    let targets = |(_, (_, body)): (&Value, &(Place, Node))| matches!(&body.data, Data::Map(below) if below.contains_key(&Value::str("*")));
+    !entries.iter().any(targets) && (entries.is_empty() || entries.iter().any(of_states))
 }
 
 impl Lint<'_> {

@@ -177,7 +177,10 @@ impl Lint<'_> {
                     };
                     self.found.add(code, error);
                 }
-                _ if error.summary.contains("there is no renderer") => self.found.add("template-error", error.or_at(span)),
+                _ if error.summary.contains("there is no renderer") => {
+                    let code = if error.detail.is_empty() { "template-error" } else { "unsupported-renderer" };
+                    self.found.add(code, error.or_at(span));
+                }
                 Code::HostNeeded => {
                     hosts.push((span, calls.iter().cloned().collect::<Vec<_>>().join(", ")));
                     asked.extend(calls);
