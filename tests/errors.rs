@@ -3,7 +3,7 @@
 //! `tests/errors/AREA/CASE.txt` and `tests/lint/RULE.txt` each hold a line that says what they show, files (`--- path`), and behind `===` the
 //! text. `BASALT_BLESS=1 cargo test --test errors` writes the texts anew, and `docs/errors.md` and the rules in `docs/lint.md` from them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +18,7 @@ use basalt::lang::lint::{RULES, families};
 use basalt::lang::root::{Folder, Listing, Mount, Roots};
 use basalt::lang::{Compiler, HostInput, Options, What};
 use basalt::value::Map;
+use serde_json::Value as Json;
 
 struct Case {
     file: PathBuf,
@@ -139,7 +140,7 @@ fn errors_say_what_where_why_and_what_to_do() {
 }
 
 /// What `basalt lint` says of the case's tree.
-fn lint(case: &Case) -> String {
+fn lint(case: &Case, arguments: &[&str]) -> String {
     let place = tempfile::tempdir().unwrap();
     for (path, text) in &case.files {
         let file = place.path().join(path);
@@ -149,14 +150,14 @@ fn lint(case: &Case) -> String {
     if case.files.contains_key("roster.yaml") {
         assert!(Command::new("git").args(["init", "-q"]).arg(place.path()).status().unwrap().success());
     }
-    let output = Command::new(env!("CARGO_BIN_EXE_basalt")).arg("lint").current_dir(place.path()).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_basalt")).arg("lint").args(arguments).current_dir(place.path()).output().unwrap();
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
 #[test]
 fn every_rule_of_lint_has_an_example() {
     let cases = cases("tests/lint");
-    let said = hold(&cases, lint);
+    let said = hold(&cases, |case| lint(case, &[]));
     for rule in RULES {
         let index =
             cases.iter().position(|case| case.name == rule.code).unwrap_or_else(|| panic!("{} has no example in tests/lint", rule.code));
@@ -177,6 +178,70 @@ fn every_rule_of_lint_has_an_example() {
         }
     }
     section("docs/lint.md", "rules", &text);
+}
+
+/// What the schema of SARIF 2.1.0 asks of the objects that are written: which keys there must be, and which may be.
+#[track_caller]
+fn has_keys(object: &Json, required: &[&str], allowed: &[&str]) {
+    let keys: Vec<&str> = object.as_object().unwrap_or_else(|| panic!("no object: {object}")).keys().map(String::as_str).collect();
+    assert!(required.iter().all(|key| keys.contains(key)), "not all of {required:?}: {object}");
+    let other: Vec<_> = keys.iter().filter(|key| !required.contains(key) && !allowed.contains(key)).collect();
+    assert!(other.is_empty(), "{other:?} are not in the schema: {object}");
+}
+
+fn is_sarif_place(location: &Json, more: &[&str]) {
+    has_keys(location, &["physicalLocation"], more);
+    has_keys(&location["physicalLocation"], &["artifactLocation", "region"], &[]);
+    let (file, region) = (&location["physicalLocation"]["artifactLocation"], &location["physicalLocation"]["region"]);
+    has_keys(file, &["uri"], &[]);
+    let uri = file["uri"].as_str().unwrap();
+    assert!(!uri.is_empty() && !uri.starts_with('/') && !uri.contains([' ', ':', '\\']), "no relative reference: {uri}");
+    has_keys(region, &["startLine"], &["startColumn"]);
+    assert!(region["startLine"].as_u64() >= Some(1) && region["startColumn"].as_u64() >= Some(1), "{region}");
+}
+
+#[test]
+fn sarif_is_what_the_schema_asks_for() {
+    let levels = ["none", "note", "warning", "error"];
+    for case in cases("tests/lint") {
+        let said = lint(&case, &["--sarif"]);
+        let log: Json = serde_json::from_str(&said).unwrap_or_else(|e| panic!("{}: {e}: {said}", case.name));
+        has_keys(&log, &["version", "runs", "$schema"], &[]);
+        assert_eq!(log["version"], "2.1.0");
+        assert!(log["$schema"].as_str().unwrap().ends_with("sarif-2.1.0.json"));
+        let [run] = log["runs"].as_array().unwrap().as_slice() else { panic!("{}: not one run", case.name) };
+        has_keys(run, &["tool", "results"], &["columnKind"]);
+        assert_eq!(run["columnKind"], "unicodeCodePoints");
+        has_keys(&run["tool"], &["driver"], &[]);
+        let driver = &run["tool"]["driver"];
+        has_keys(driver, &["name", "rules"], &["version"]);
+        assert_eq!(driver["name"], "basalt");
+        let rules = driver["rules"].as_array().unwrap();
+        let ids: BTreeSet<&str> = rules.iter().map(|rule| rule["id"].as_str().unwrap()).collect();
+        assert_eq!(ids.len(), rules.len(), "an id is there twice");
+        for rule in rules {
+            has_keys(rule, &["id"], &["shortDescription", "defaultConfiguration"]);
+            has_keys(&rule["shortDescription"], &["text"], &[]);
+            has_keys(&rule["defaultConfiguration"], &["level"], &[]);
+            assert!(levels.contains(&rule["defaultConfiguration"]["level"].as_str().unwrap()), "{rule}");
+        }
+        let results = run["results"].as_array().unwrap();
+        assert!(results.iter().any(|result| result["ruleId"] == case.name), "{} is not in its own example: {said}", case.name);
+        for result in results {
+            has_keys(result, &["ruleId", "ruleIndex", "level", "message", "locations"], &["relatedLocations"]);
+            let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
+            assert_eq!(rules[index]["id"], result["ruleId"]);
+            assert!(levels.contains(&result["level"].as_str().unwrap()), "{result}");
+            has_keys(&result["message"], &["text"], &[]);
+            assert!(!result["message"]["text"].as_str().unwrap().is_empty(), "{result}");
+            let [location] = result["locations"].as_array().unwrap().as_slice() else { panic!("{}: not one place: {result}", case.name) };
+            is_sarif_place(location, &[]);
+            for related in result["relatedLocations"].as_array().unwrap() {
+                is_sarif_place(related, &["id", "message"]);
+                has_keys(&related["message"], &["text"], &[]);
+            }
+        }
+    }
 }
 
 fn catalogue(cases: &[Case], said: &[String]) -> String {

@@ -39,6 +39,9 @@ pub struct LintArgs {
     /// Pillar to lay over the tree's: JSON, or a file of JSON or YAML
     #[arg(long, value_name = "JSON|FILE")]
     pillar: Option<String>,
+    /// Instead of a repository: the settings of a Salt master (`/etc/salt`), with its file_roots, pillar_roots, nodegroups and roster
+    #[arg(long, value_name = "DIR", conflicts_with = "file_root")]
+    salt_config: Option<PathBuf>,
     /// A folder of states instead of what the repository says; several are looked through in order
     #[arg(long, value_name = "DIR")]
     file_root: Vec<PathBuf>,
@@ -122,6 +125,12 @@ fn word(severity: Severity) -> &'static str {
 fn open(args: &LintArgs) -> Result<Opened> {
     if !args.file_root.is_empty() {
         return from_folders(Path::new("."), &args.file_root, &args.pillar_root);
+    }
+    if args.salt_config.is_some() {
+        let repository = RepositoryArgs { salt_config: args.salt_config.clone(), ..RepositoryArgs::default() };
+        let (TreeCompiler { compiler, nodegroups, .. }, _, hosts) = context::tree_and_hosts(&repository)?;
+        // Its folders lie anywhere: files have absolute names.
+        return Ok(Opened { compiler, nodegroups, hosts, base: PathBuf::from(".") });
     }
     let first = args.paths.first().map_or(Path::new("."), PathBuf::as_path);
     if !first.exists() {
@@ -355,12 +364,12 @@ fn sarif(report: &Report) -> Json {
     })
 }
 
-/// A file's name as a relative reference: what a URI cannot hold is escaped.
+/// A file's name as a URI, relative where the name is: what a URI cannot hold is escaped.
 fn uri(file: &str) -> String {
-    file.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' | b'~' => char::from(byte).to_string(),
-            other => format!("%{other:02X}"),
-        })
-        .collect()
+    let scheme = if file.starts_with('/') { "file://" } else { "" };
+    let escaped = file.bytes().map(|byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'_' | b'-' | b'~' => char::from(byte).to_string(),
+        other => format!("%{other:02X}"),
+    });
+    std::iter::once(scheme.to_owned()).chain(escaped).collect()
 }

@@ -262,13 +262,9 @@ impl Graph {
 
     /// What one item names; nothing where it names null.
     fn item(&mut self, index: usize, kind: Kind, item: &Value) -> Result<Option<Targets>, Box<Diagnostic>> {
-        let (module, wanted) = match item {
-            Value::Str(_) => ("id".to_owned(), item),
-            Value::Map(map) => match map.0.first() {
-                Some((module, wanted)) => (module.to_text().split('.').next().unwrap_or_default().to_owned(), wanted),
-                None => return Err(self.refuse(index, format!("{} holds an empty mapping", kind.name()))),
-            },
-            other => return Err(self.refuse(index, format!("{} holds {}", kind.name(), other.kind()))),
+        let Some((module, wanted)) = parts(item) else {
+            let held = if matches!(item, Value::Map(_)) { "an empty mapping" } else { item.kind() };
+            return Err(self.refuse(index, format!("{} holds {held}", kind.name())));
         };
         match wanted {
             Value::Null => Ok(None),
@@ -294,12 +290,7 @@ impl Graph {
         if let Some(group) = self.known.get(&key) {
             return Some(Targets::Group(*group));
         }
-        let lists: Vec<&Vec<usize>> = match (module, pattern) {
-            ("sls", true) => self.sls.iter().filter(|(sls, _)| glob::matches(wanted, sls)).map(|(_, nodes)| nodes).collect(),
-            ("sls", false) => self.sls.get(wanted).into_iter().collect(),
-            (_, false) => named.into_iter().collect(),
-            (_, true) => self.fitting(module, wanted),
-        };
+        let lists = self.named(module, wanted);
         if lists.is_empty() && (module != "sls" || !pattern) {
             return None;
         }
@@ -308,6 +299,15 @@ impl Graph {
         self.groups.push(Group { members, set, nodes: HashMap::new() });
         self.known.insert(key, self.groups.len() - 1);
         Some(Targets::Group(self.groups.len() - 1))
+    }
+
+    fn named(&self, module: &str, wanted: &str) -> Vec<&Vec<usize>> {
+        match (module, glob::is_pattern(wanted)) {
+            ("sls", true) => self.sls.iter().filter(|(sls, _)| glob::matches(wanted, sls)).map(|(_, nodes)| nodes).collect(),
+            ("sls", false) => self.sls.get(wanted).into_iter().collect(),
+            (_, true) => self.fitting(module, wanted),
+            (_, false) => self.names.get(&(module.to_owned(), wanted.to_owned())).into_iter().collect(),
+        }
     }
 
     /// The nodes of the names that fit a pattern, in the order in which the names came.
@@ -467,6 +467,11 @@ impl Graph {
     /// The first circle, whole, with the place of each of its members.
     pub fn cycle(&self) -> Diagnostic {
         let circle = self.without_groups(self.find_cycle());
+        if let [(node, ..)] = circle.as_slice()
+            && let Some(error) = self.waits_for_itself(*node)
+        {
+            return error;
+        }
         let mut related = Vec::new();
         for (from, to, kind) in &circle {
             let (Some(first), Some(then)) = (self.chunk_of(*from), self.chunk_of(*to)) else { continue };
@@ -474,10 +479,53 @@ impl Graph {
             let phrase = format!("{} waits for {} ({})", describe(then), describe(first), kind.name());
             related.push((then.span.clone(), phrase));
         }
-        let mut out = Diagnostic::new(Code::Compile, circle_of(circle.len())).rule("cycle").hint("take one of these requisites away");
+        let summary = format!("{} states wait for each other in a circle", circle.len());
+        let mut out = Diagnostic::new(Code::Compile, summary).rule("cycle").hint("take one of these requisites away");
         out.span = related.first().map(|(span, _)| span.clone());
         out.related = related;
         out
+    }
+
+    /// A requisite means all states of a name or id, also the one that has it: which requisite that is, and how to name the others alone.
+    fn waits_for_itself(&self, node: usize) -> Option<Diagnostic> {
+        let chunk = self.chunk_of(node)?;
+        let items = Kind::ALL.into_iter().filter_map(|kind| chunk.map.get(kind.name())?.as_list()).flatten();
+        let (module, wanted, named) = items.filter_map(parts).find_map(|(module, wanted)| {
+            let wanted = wanted.as_str()?;
+            let named: Vec<usize> = self.named(&module, wanted).into_iter().flatten().copied().collect();
+            named.contains(&node).then_some((module, wanted, named))
+        })?;
+        let written = if module == "id" { wanted.to_owned() } else { format!("{module}: {wanted}") };
+        let of_module = if module == "id" { String::new() } else { format!("{module} ") };
+        let meant = match (module.as_str(), glob::is_pattern(wanted)) {
+            ("sls", _) => "every state of that SLS and of what it includes".to_owned(),
+            (_, true) => format!("every {of_module}state whose id or name fits"),
+            (_, false) => format!("every {of_module}state of that id or name"),
+        };
+        let others: Vec<&Chunk> = named.iter().filter(|other| **other != node).filter_map(|other| self.chunk_of(*other)).collect();
+        let alone = |other: &&Chunk| {
+            let (state, id, name) = (other.text("state"), other.text("__id__"), other.text("name"));
+            let mut keys = [("id", (state.clone(), id)), ("name", (state, name))].into_iter();
+            let (by, key) = keys.find(|(_, key)| self.names.get(key).is_some_and(|nodes| !nodes.contains(&node)))?;
+            Some((by, format!("`{}: {}`", key.0, key.1)))
+        };
+        let hint = match (module.as_str(), others.as_slice()) {
+            (_, []) => "take it away: nothing else is meant by it".to_owned(),
+            ("sls", _) => "require the states of the SLS that must come first, each by its id".to_owned(),
+            (_, [other]) => match alone(other) {
+                Some((by, key)) => format!("require the other one by its {by}: {key}"),
+                None => "give the other one an id of its own, and require that".to_owned(),
+            },
+            (_, others) => {
+                let keys: Vec<String> = others.iter().filter_map(alone).map(|(_, key)| key).take(3).collect();
+                let such = if keys.is_empty() { String::new() } else { format!(", such as {}", keys.join(", ")) };
+                format!("require those that must come first one by one{such}")
+            }
+        };
+        let mut out = Diagnostic::new(Code::Compile, format!("{} waits for itself", describe(chunk)));
+        out.related = others.iter().take(3).map(|other| (other.span.clone(), format!("{} is meant as well", describe(other)))).collect();
+        let detail = format!("its requisite `{written}` means {meant}, itself included");
+        Some(out.detail(detail).at(chunk.span.clone()).word(written).rule("cycle").hint(hint))
     }
 
     /// A circle without the nodes of groups: from a member straight to who waits for the group.
@@ -548,8 +596,16 @@ impl Graph {
     }
 }
 
-fn circle_of(states: usize) -> String {
-    if states == 1 { "a state waits for itself".into() } else { format!("{states} states wait for each other in a circle") }
+/// The module (`id` for a bare string) and what is wanted of it.
+fn parts(item: &Value) -> Option<(String, &Value)> {
+    match item {
+        Value::Str(_) => Some(("id".to_owned(), item)),
+        Value::Map(map) => map.0.first().map(|(module, wanted)| {
+            let module = module.to_text().split('.').next().unwrap_or_default().to_owned();
+            (module, wanted)
+        }),
+        _ => None,
+    }
 }
 
 /// Nodes come in their order: a repeated one is the last. (Should one slip through, edges are unique in any case.)

@@ -61,7 +61,7 @@ fn names_that_are_not_there_get_the_nearest_one() {
     let require = "nginx:\n  pkg.installed: []\nb:\n  test.nop:\n    - require:\n      - pkg: ngnix\n";
     assert!(
         refusals(&[("a.sls", require)]).contains(
-            "a.sls:5:14: require names pkg: ngnix, and there is no such state, in test.nop b of SLS a [did you mean pkg: nginx?]"
+            "a.sls:6:14: require names pkg: ngnix, and there is no such state, in test.nop b of SLS a [did you mean pkg: nginx?]"
         )
     );
     let include = "include:\n  - commn.base\n";
@@ -103,6 +103,25 @@ fn a_circle_is_printed_whole() {
             "test.nop a waits for test.nop c (require)"
         ]
     );
+}
+
+#[test]
+fn a_state_that_waits_for_itself_is_told_how_to_name_the_others() {
+    let refused = |text: &str| {
+        let error = compile(&compiler(&[("a.sls", text)]), &["a"]).unwrap_err().remove(0);
+        assert!(error.summary.ends_with(" waits for itself"), "{error}");
+        format!("{}; {}", error.detail, error.hint.unwrap_or_default())
+    };
+    let alone = refused("a:\n  test.nop:\n    - onchanges: [a]\n");
+    assert!(alone.contains("`a` means every state of that id or name") && alone.contains("take it away"), "{alone}");
+    let shared =
+        "a:\n  test.nop:\n    - name: x\nb:\n  test.nop:\n    - name: x\nc:\n  test.nop:\n    - name: x\n    - require: [{test: x}]\n";
+    assert!(refused(shared).ends_with("one by one, such as `test: a`, `test: b`"), "{}", refused(shared));
+    // The other has the same id: its name alone is its own.
+    let named = "a:\n  test.nop:\n    - names: [x, y: [{require: [{test: a}]}]]\n";
+    assert!(refused(named).ends_with("by its name: `test: x`"), "{}", refused(named));
+    let fits = refused("b:\n  test.nop:\n    - watch: [{test: '*'}]\na: test.nop\n");
+    assert!(fits.contains("every test state whose id or name fits") && fits.ends_with("`test: a`"), "{fits}");
 }
 
 #[test]
