@@ -294,4 +294,8 @@ fn a_salt_masters_own_tree_is_planned_as_it_is() {
     assert!(code == Some(0) && said.contains("mode: 600"), "{said}");
     let (code, said) = basalt(&["plan", "--repo", "x"]);
     assert!(code == Some(1) && said.contains("--salt-config"), "{said}");
+    std::fs::write(folder.path().join("srv/salt/wrong.sls"), "x:\n  file.managd:\n    - contents: x\n").unwrap();
+    let (code, said) = basalt(&["lint"]);
+    assert_eq!(code, Some(1), "{said}");
+    holds(&said, &["srv/salt/wrong.sls:2:3: error: there is no state file.managd [unknown-state]", "did you mean file.managed?"]);
 }

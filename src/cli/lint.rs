@@ -373,3 +373,15 @@ fn uri(file: &str) -> String {
     });
     std::iter::once(scheme.to_owned()).chain(escaped).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::uri;
+
+    #[test]
+    fn a_uri_holds_what_it_may() {
+        assert_eq!(uri("states/my web.sls"), "states/my%20web.sls");
+        assert_eq!(uri("a:b/100%.sls"), "a%3Ab/100%25.sls");
+        assert_eq!(uri("/srv/salt/é.sls"), "file:///srv/salt/%C3%A9.sls");
+    }
+}

@@ -385,7 +385,8 @@ fn verify_declaration(id: &str, state: &str, args: &[Value], body: &Body, errors
                 };
                 match key.as_str() {
                     Some("names") if !matches!(value, Value::List(_)) => {
-                        refuse(format!("names of id {id} in SLS {} is not a list", body.sls), None)
+                        let (what, hint) = no_list(value, "name");
+                        refuse(format!("names of id {id} in SLS {} {what}", body.sls), Some(hint));
                     }
                     Some(key) if is_requisite(key) => {
                         verify_requisite(id, key, value, body, &mut refuse);
@@ -414,9 +415,18 @@ fn verify_declaration(id: &str, state: &str, args: &[Value], body: &Body, errors
     }
 }
 
+/// What is wrong about a value where a list belongs, and what to do.
+fn no_list(value: &Value, of: &str) -> (&'static str, String) {
+    match value {
+        Value::Null => ("is empty, not a list", "nothing stands below it: where a loop makes the list, put an `if` around both".to_owned()),
+        _ => ("is not a list", format!("put `- ` before each {of}")),
+    }
+}
+
 fn verify_requisite(id: &str, kind: &str, value: &Value, body: &Body, refuse: &mut impl FnMut(String, Option<String>)) {
     let Value::List(items) = value else {
-        refuse(format!("{kind} of id {id} in SLS {} is not a list", body.sls), Some("put `- ` before each requisite".into()));
+        let (what, hint) = no_list(value, "requisite");
+        refuse(format!("{kind} of id {id} in SLS {} {what}", body.sls), Some(hint));
         return;
     };
     for item in items {

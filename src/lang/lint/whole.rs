@@ -251,7 +251,8 @@ impl Lint<'_> {
             let data = self.made_by_data(index);
             for (times, error) in wrong.into_values() {
                 let made = error.excerpt.as_deref().is_some_and(|excerpt| excerpt.contains("the template made of it"));
-                if times == rendered.len() && !(made && data) {
+                let empty = error.summary.ends_with("is empty, not a list");
+                if times == rendered.len() && !((made || empty) && data) {
                     self.found.add("bad-state", error);
                 }
             }
