@@ -212,13 +212,8 @@ mod tests {
             let size = || words.iter().find_map(|w| w.strip_suffix('b')?.parse::<i64>().ok()).unwrap();
             let mut out = String::new();
             match words[0] {
-                "blkid" => {
-                    return Ok(Output {
-                        status: if last == "/dev/full" { 0 } else { 2 },
-                        stdout: b"TYPE=ext4\n".to_vec(),
-                        ..Output::default()
-                    });
-                }
+                "blkid" if last == "/dev/full" => return Ok(Output { stdout: b"TYPE=ext4\n".to_vec(), ..Output::default() }),
+                "blkid" => return Ok(Output { status: 2, ..Output::default() }),
                 "pvs" => physical.get(last).into_iter().for_each(|group| out += &format!("  {last}\t{group}\n")),
                 "vgs" => {
                     let count = logical.keys().filter(|name| name.starts_with(&format!("{last}/"))).count();
@@ -274,6 +269,7 @@ mod tests {
                 sys.fail_at(fault);
                 let done = quiet(&|progress| object.set(&sys, &before, &to, progress));
                 sys.fail_at(None);
+                assert!(fault < 20, "{name}: {done:?}");
                 let now = object.read(&sys).unwrap();
                 if done.is_ok() {
                     let wanted = to.iter().filter(|(name, _)| *name != "options");

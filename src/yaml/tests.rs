@@ -119,7 +119,7 @@ fn a_text_may_end_without_a_line_break() {
         ("a: |\n  x\n  ", r#"{"a":"x\n"}"#),
         ("a: |\n  x\n# end", r#"{"a":"x\n"}"#),
         ("a: >-\n x\n y", r#"{"a":"x y"}"#),
-        ("a: \"x\\", "! a.sls:2:1: found unexpected end of stream"),
+        ("a: \"x\\", "! a.sls:1:7: found unexpected end of stream"),
     ] {
         assert_eq!(json(text), want, "{text:?}");
     }
