@@ -113,7 +113,7 @@ fn grains_of_the_roster_and_of_the_host_s_owner_reach_calls_and_conditions() {
 
     // A file that is no YAML counts for nothing, as with Salt; but it is told.
     lab["h2"].sh("printf 'role: [\\n' > /etc/salt/grains").ok();
-    lab.basalt(["plan", "h2"]).code(1).says("has no attribute");
+    lab.basalt(["plan", "h2"]).code(1).says("the grains have no key 'role'");
     lab.basalt(["show", "grains", "h2"]).ok().complains("grains left out");
     let changes = lab.basalt(["call", "h1", "file.write", "/etc/x", "y"]);
     changes.code(1).complains("file.managed");

@@ -144,7 +144,7 @@ fn a_broken_template_names_template_line_and_column() {
 #[test]
 fn an_unknown_state_or_argument_names_the_nearest() {
     let state = format!("{FIRST}/etc/second:\n  file.manged: []\n");
-    Bench::new(&[("states/main.sls", &state)]).refused(1, &["file.manged", "file.managed", "states/main.sls:4"]);
+    Bench::new(&[("states/main.sls", &state)]).refused(1, &["file.manged", "file.managed", "states/main.sls:5:3"]);
     let argument = format!("{FIRST}/etc/second:\n  file.managed:\n    - contnets: x\n");
     Bench::new(&[("states/main.sls", &argument)]).refused(1, &["contnets", "contents", "states/main.sls"]);
 }

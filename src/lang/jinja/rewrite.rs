@@ -128,6 +128,9 @@ impl Tag {
     }
 }
 
+/// As deep as blocks may nest; minijinja's own parser goes no deeper.
+const DEPTH: usize = 150;
+
 struct Open {
     tag: Tag,
     offset: usize,
@@ -192,6 +195,9 @@ impl Rewriter<'_> {
     }
 
     fn statement(&mut self, tokens: &[Spot], offset: usize, end: usize) -> Done {
+        if self.open.len() >= DEPTH {
+            return Err(Mistake::new(offset, "blocks are nested too deeply"));
+        }
         let mut parser = Parser::new(tokens, end, "end of statement block");
         let Some(Token::Name(tag)) = parser.peek() else {
             return Err(Mistake::new(offset, "tag name expected"));
