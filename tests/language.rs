@@ -190,7 +190,7 @@ fn pairs(map: &Map) -> String {
 
 /// A low chunk in a line: order, function and id; what is not usual; the other arguments.
 fn chunk(chunk: &Chunk) -> String {
-    let mut map = chunk.map.clone();
+    let mut map = (*chunk.map).clone();
     let mut take = |key: &str| map.remove(key);
     let text = |value: Option<Value>| value.map(|v| v.to_text()).unwrap_or_default();
     let (order, state, fun) = (take("order").unwrap_or_default(), text(take("state")), text(take("fun")));

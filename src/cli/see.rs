@@ -217,7 +217,7 @@ fn view(tree: &TreeCompiler, thing: Thing, id: &str, grains: &Map, answers: &Ans
         Thing::High => attempt(tree.compiler.high_data(&host, &tree.what), reveal, Value::Map),
         Thing::Sls => attempt(tree.compiler.high_data(&host, &tree.what), reveal, |high| sls_of(&high)),
         Thing::Low => attempt(tree.compiler.chunks(&host, &tree.what), reveal, |chunks| {
-            Value::List(chunks.into_iter().map(|chunk| Value::Map(chunk.map)).collect())
+            Value::List(chunks.into_iter().map(|chunk| Value::Map(Arc::unwrap_or_clone(chunk.map))).collect())
         }),
     }
 }
@@ -294,6 +294,10 @@ fn error_json(error: &Diagnostic) -> Value {
 /// Keys of every kind as Python's `str()` writes them: what Salt's own JSON of chunks has.
 fn text_keys(value: Value) -> Value {
     match value {
+        Value::Map(mut map) if map.0.keys().all(|key| matches!(key, Value::Str(_))) => {
+            map.0.values_mut().for_each(|value| *value = text_keys(std::mem::take(value)));
+            Value::Map(map)
+        }
         Value::Map(map) => Value::Map(map.into_iter().map(|(key, value)| (key.to_text(), text_keys(value))).collect()),
         Value::List(items) => Value::List(items.into_iter().map(text_keys).collect()),
         scalar => scalar,

@@ -5,6 +5,7 @@
 //! it changes. Texts that are secret on either side are not in what comes out.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -55,7 +56,7 @@ impl Side {
         for chunk in std::mem::take(&mut compiled.chunks) {
             let key = (chunk.text("state"), chunk.text("__id__"), chunk.text("name"));
             let written = |key: &Value| key.as_str().is_some_and(|key| is_requisite(key) && !key.ends_with("_in"));
-            let own: Map = chunk.map.into_iter().filter(|(key, _)| written(key)).collect();
+            let own: Map = Arc::unwrap_or_clone(chunk.map).into_iter().filter(|(key, _)| written(key)).collect();
             requisites.entry(key).or_insert(own);
         }
         Side::States(States { lows: compiled.lows, blobs: compiled.blobs, secrets: compiled.secrets, requisites })

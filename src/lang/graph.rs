@@ -4,7 +4,7 @@
 //! of its own (`Group`): its members lead to it, and it leads to those that wait for it. Whoever walks the graph passes through such nodes.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use indexmap::IndexMap;
 
@@ -432,7 +432,7 @@ impl Graph {
 
     fn mark(&mut self, node: usize, key: &str) {
         if let Some(chunk) = self.nodes.get(node).and_then(|n| self.chunks.get_mut(n.chunk?)) {
-            chunk.map.insert(key, true);
+            Arc::make_mut(&mut chunk.map).insert(key, true);
         }
     }
 

@@ -1,7 +1,9 @@
 //! Low chunks: one call of a state function each, with exactly the keys and values that Salt's have.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
+use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 
 use super::high::{High, included_from};
@@ -30,7 +32,8 @@ pub const WITH_MOD_WATCH: [&str; 14] = [
 /// A call of a state function: `state`, `fun`, `name`, `__id__`, `__sls__` …, and the arguments, requisites among them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chunk {
-    pub map: Map,
+    /// Shared between the graph and the list that is made of it.
+    pub map: Arc<Map>,
     /// Where its id stands.
     pub span: Span,
 }
@@ -54,7 +57,7 @@ pub fn compile(high: &High) -> Results<order::Ordered> {
     let mut chunks = Vec::new();
     for (id, body) in &high.ids {
         for (state, args) in &body.states {
-            let mut map = Map::new();
+            let mut map = Map(IndexMap::with_capacity(args.len() + 9)); // with Salt's own keys
             map.insert("state", state.clone());
             map.insert("name", id.clone());
             map.insert("__sls__", &*body.sls);
@@ -85,7 +88,7 @@ pub fn compile(high: &High) -> Results<order::Ordered> {
             let Some(function) = function else { continue };
             if names.is_empty() {
                 map.insert("fun", function.clone());
-                chunks.push(Chunk { map, span: body.span.clone() });
+                chunks.push(Chunk { map: map.into(), span: body.span.clone() });
                 continue;
             }
             for (number, entry) in names.into_iter().enumerate() {
@@ -98,7 +101,7 @@ pub fn compile(high: &High) -> Results<order::Ordered> {
                 }
                 live.insert("name_order", number as i64 + 1);
                 live.insert("fun", function.clone());
-                chunks.push(Chunk { map: live, span: body.span.clone() });
+                chunks.push(Chunk { map: live.into(), span: body.span.clone() });
             }
         }
     }
@@ -132,10 +135,11 @@ fn watch_is_require(chunk: &mut Chunk) {
         return;
     }
     for (from, to) in [("watch", "require"), ("watch_any", "require_any")] {
-        let Some(moved) = chunk.map.remove(from) else { continue };
-        match (chunk.map.get_mut(to), moved) {
+        let map = Arc::make_mut(&mut chunk.map);
+        let Some(moved) = map.remove(from) else { continue };
+        match (map.get_mut(to), moved) {
             (Some(Value::List(there)), Value::List(moved)) => there.extend(moved),
-            (_, moved) => drop(chunk.map.insert(to, moved)),
+            (_, moved) => drop(map.insert(to, moved)),
         }
     }
 }

@@ -98,7 +98,7 @@ fn requisites(ordered: &Ordered, index: usize, place: &[Option<usize>], groups: 
 
 fn one(chunk: &Chunk, requisites: Vec<Requisite>) -> Result<Low, Box<Diagnostic>> {
     let mut args = Map::new();
-    for (key, value) in &chunk.map {
+    for (key, value) in &*chunk.map {
         if !key.as_str().is_some_and(|key| INTERNAL.contains(&key) || is_requisite(key)) {
             args.0.insert(key.clone(), value.clone());
         }

@@ -6,6 +6,7 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 
 use super::Results;
 use super::graph::{Graph, Kind, Targets};
@@ -167,14 +168,14 @@ impl Sort {
             label = chunk.text("state") + &chunk.text("name") + &chunk.text("fun");
             let there = chunk.map.get("order");
             own = Order::of(there).unwrap_or_else(|| Order::named(there, cap));
-            if let Some(number) = chunk.map.remove("name_order").as_ref().and_then(Value::as_int).filter(|n| *n != 0) {
+            if let Some(number) = Arc::make_mut(&mut chunk.map).remove("name_order").as_ref().and_then(Value::as_int).filter(|n| *n != 0) {
                 own = Order::Float(own.get() + number as f64 / 10000.0);
             }
             if own.get() < 0.0 {
                 own = own.plus(cap.saturating_add(LAST));
             }
             if chunk.map.get("order").and_then(Value::as_bool).is_none() {
-                chunk.map.insert("order", own.value());
+                Arc::make_mut(&mut chunk.map).insert("order", own.value());
             }
         }
         SortKey { least: own.get().min(self.least_follower(node)), own: own.get(), label, tag }
