@@ -15,6 +15,28 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Attributes of an object, by name. Absent objects have none.
 pub type Attrs = BTreeMap<String, Value>;
 
+/// Attributes from pairs. `collect` and `Attrs::from` do as much, but wherever they stand they bring a sort of their own, 4 kB of the agent.
+pub fn attributes(pairs: impl IntoIterator<Item = (String, Value)>) -> Attrs {
+    fn gather(pairs: &mut dyn Iterator<Item = (String, Value)>) -> Attrs {
+        let mut attrs = Attrs::new();
+        for (name, value) in pairs {
+            attrs.insert(name, value);
+        }
+        attrs
+    }
+    gather(&mut pairs.into_iter())
+}
+
+/// Those of the attributes that this is true of.
+pub fn those(attrs: &Attrs, wanted: impl Fn(&str, &Value) -> bool) -> Attrs {
+    fn chosen(attrs: &Attrs, wanted: &dyn Fn(&str, &Value) -> bool) -> Attrs {
+        let mut chosen = attrs.clone();
+        chosen.retain(|name, value| wanted(name, value));
+        chosen
+    }
+    chosen(attrs, &wanted)
+}
+
 #[derive(Clone, Debug, Default)]
 pub enum Value {
     #[default]

@@ -84,7 +84,7 @@ fn stateful(end: End, output: &Output) -> End {
         return End { changed: false, comment: String::from_utf8_lossy(&output.stderr).trim_end().to_owned(), ..end };
     }
     let failed = |why: &str| End { success: false, changed: false, comment: why.to_owned() };
-    let said: Map = match serde_json::from_str::<Value>(text) {
+    let said: Map = match serde_json::from_slice::<Value>(text.as_bytes()) {
         Ok(Value::Map(map)) => map,
         Ok(_) => return failed("script JSON output must be a JSON object (e.g., {})!"),
         Err(_) => match pairs(text.lines().last().unwrap_or_default()) {

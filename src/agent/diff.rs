@@ -5,7 +5,7 @@ use crate::diagnostic::Result;
 use crate::object::Object;
 use crate::plan::{Content, Hash, Key, Kind, Low};
 use crate::secret::{MASK, Mask};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes, those};
 
 /// Texts from this size on are not compared line by line.
 const LARGE: u64 = 1 << 20;
@@ -29,7 +29,7 @@ pub fn masked(mask: &Mask, key: &Key, attrs: &Attrs, secret: bool) -> Attrs {
     let known = |name: &str| (key.kind == Kind::User && name.contains("password")) || (answer && name == "value");
     let hidden = |name: &str| known(name) || (secret && (name == "content" || !has_content(key)));
     let shown = |name: &str, value: &Value| if hidden(name) { Value::str(MASK) } else { mask.value(value) };
-    attrs.iter().map(|(name, value)| (name.clone(), shown(name, value))).collect()
+    attributes(attrs.iter().map(|(name, value)| (name.clone(), shown(name, value))))
 }
 
 /// Whether what a low brings to a key is a secret.
@@ -79,8 +79,7 @@ pub fn describe(
     if old == new {
         return Ok(describe(from, to));
     }
-    let without =
-        |attrs: &Attrs| Attrs::from_iter(attrs.iter().filter(|(name, _)| *name != "content").map(|(n, v)| (n.clone(), v.clone())));
+    let without = |attrs: &Attrs| those(attrs, |name, _| name != "content");
     let instead = |line: &str| match to.is_empty() {
         true => format!("{line}\n"),
         false => describe(&without(from), &without(to)) + line + "\n",

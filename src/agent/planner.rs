@@ -21,7 +21,7 @@ use crate::plan::{Action, Change, Hash, HostPlan, Key, Kind, Low, RequisiteKind,
 use crate::secret::Mask;
 use crate::system::journal::Owed;
 use crate::system::{Entry, System};
-use crate::value::{Attrs, Map, Value};
+use crate::value::{Attrs, Map, Value, those};
 
 /// A plan as the agent keeps it between `plan` and `apply`.
 pub struct Plan {
@@ -293,9 +293,8 @@ impl<'a> Planner<'a> {
                 let secret = if diff::has_content(&change.key) { self.secret(low, change) } else { self.secret_keys.contains(&change.key) };
                 let object = object::of(&change.key)?;
                 let after = laid_over(&change.from, &change.to);
-                let wanted: Attrs = telling(&change.to).into_iter().filter(|(name, value)| change.from.get(name) != Some(value)).collect();
-                let gone: Attrs =
-                    telling(&change.from).into_iter().filter(|(n, _)| change.to.is_empty() || wanted.contains_key(n)).collect();
+                let wanted = those(&telling(&change.to), |name, value| change.from.get(name) != Some(value));
+                let gone = those(&telling(&change.from), |name, _| change.to.is_empty() || wanted.contains_key(name));
                 Ok(Change {
                     action: action(&change.from, &after),
                     before: diff::masked(mask, &change.key, &gone, secret),

@@ -10,7 +10,7 @@ use crate::object;
 use crate::object::file::File;
 use crate::plan::{Hash, Key, Kind, Low, RequisiteKind};
 use crate::system::{FileKind, System};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes, those};
 
 /// Attributes that only serve to restore a thing exactly, or that tell of another object's state (a user's home, its neighbours in the
 /// file, a unit's file). They never make a plan stale and never differ from what is wanted unless wanted.
@@ -118,7 +118,7 @@ impl<'a> Projection<'a> {
                 let top = [text("kind", "directory"), text("mode", "0755"), text("user", "root"), text("group", "root")];
                 let key = Key::new(Kind::File, path);
                 self.laid_at.insert(key.clone(), turn);
-                self.laid.insert(key, Attrs::from(top));
+                self.laid.insert(key, attributes(top));
             }
         }
     }
@@ -306,7 +306,7 @@ impl Reads {
 
 /// What was read, without what only serves to restore it.
 pub fn telling(attrs: &Attrs) -> Attrs {
-    attrs.iter().filter(|(name, _)| !ONLY_RESTORED.contains(&name.as_str())).map(|(n, v)| (n.clone(), v.clone())).collect()
+    those(attrs, |name, _| !ONLY_RESTORED.contains(&name))
 }
 
 /// Whether two readings of one thing say the same.
@@ -367,7 +367,7 @@ impl There for View<'_, '_> {
         // Accounts are managed in the host's own files, and may be used wherever they come from.
         let used = known && attrs.is_empty() && !["user", "group"].contains(&self.low.state.as_str());
         match used && self.projection.elsewhere(key) {
-            true => Attrs::from([("name".to_owned(), Value::str(&key.name))]),
+            true => attributes([("name".to_owned(), Value::str(&key.name))]),
             false => attrs,
         }
     }

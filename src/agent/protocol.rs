@@ -83,12 +83,15 @@ pub enum Body {
     },
 
     // Answers and events --------------------------------------------------------------------------------------------------------
+    // The agent only says them; without what reads the large ones it is smaller.
     /// The agent's first message, asked by nobody.
+    #[cfg_attr(not(feature = "language"), serde(skip_deserializing))]
     Hello(Hello),
     /// Contents that the plan or run needs now.
     Need {
         hashes: Vec<Hash>,
     },
+    #[cfg_attr(not(feature = "language"), serde(skip_deserializing))]
     Planned(HostPlan),
     Checked,
     /// A low's turn has come.
@@ -102,10 +105,13 @@ pub enum Body {
         error: bool,
     },
     Done(Outcome),
+    #[cfg_attr(not(feature = "language"), serde(skip_deserializing))]
     Applied(Applied),
+    #[cfg_attr(not(feature = "language"), serde(skip_deserializing))]
     History {
         runs: Vec<RunRecord>,
     },
+    #[cfg_attr(not(feature = "language"), serde(skip_deserializing))]
     Answers {
         answers: Vec<Answer>,
     },
@@ -113,6 +119,7 @@ pub enum Body {
         status: i32,
     },
     /// The request failed as a whole.
+    #[cfg_attr(not(feature = "language"), serde(skip_deserializing))]
     Failed(Diagnostic),
     /// Still there.
     Alive,

@@ -18,7 +18,7 @@ use crate::plan::{Action, Change, Hash, HostPlan, Key, Kind, Outcome, RunHeader,
 use crate::secret::Mask;
 use crate::system::journal::{Journal, Noted};
 use crate::system::{Command, Entry, System};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, those};
 
 /// A planned rollback.
 pub struct Rollback {
@@ -579,9 +579,7 @@ pub(super) fn change(key: &Key, from: &Attrs, to: &Attrs) -> Change {
         (_, true) => Action::Remove,
         _ => Action::Change,
     };
-    let only = |these: &Attrs, other: &Attrs| {
-        these.iter().filter(|(k, v)| other.get(*k) != Some(v)).map(|(k, v)| (k.clone(), v.clone())).collect()
-    };
+    let only = |these: &Attrs, other: &Attrs| those(these, |name, value| other.get(name) != Some(value));
     Change { key: key.clone(), action, before: only(from, to), after: only(to, from), diff: String::new(), one_way: None }
 }
 

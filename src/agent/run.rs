@@ -21,7 +21,7 @@ use crate::object::{self, Progress};
 use crate::plan::{Change, Hash, Key, Kind, Low, Outcome, RequisiteKind, RunHeader, Tally, Verdict};
 use crate::system::journal::Owed;
 use crate::system::{Entry, System};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, those};
 
 /// Reads again everything the plan stands on.
 pub fn check(sys: &System, plan: &Plan) -> Result<()> {
@@ -525,9 +525,7 @@ impl<'a> Runner<'a> {
             let Some(low) = self.plan.lows.get(turn.low) else { break };
             let waits = low.requisites.iter().filter(|r| r.kind != RequisiteKind::Listen).flat_map(|r| r.of.iter()).any(|of| of >= index);
             let [other] = deed.changes.as_slice() else { break };
-            let how = |to: &Attrs| -> Attrs {
-                to.iter().filter(|(n, _)| n.starts_with('@') && !n.contains(':')).map(|(n, v)| (n.clone(), v.clone())).collect()
-            };
+            let how = |to: &Attrs| those(to, |name, _| name.starts_with('@') && !name.contains(':'));
             if waits || other.key != change.key || deed.run.is_some() || how(&to) != how(&other.to) {
                 break;
             }

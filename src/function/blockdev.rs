@@ -6,7 +6,7 @@ use super::{Arg, ArgKind, Entry, Function, There, Want};
 use crate::diagnostic::Result;
 use crate::object::blockdev::content;
 use crate::plan::{Key, Kind, Low};
-use crate::value::{Attrs, Value};
+use crate::value::{Value, attributes};
 
 const FORMATTED: &[Arg] = &[
     Arg::new("name", ArgKind::Str, "", "The device."),
@@ -97,7 +97,7 @@ impl Function for Formatted {
             let otherwise = "`force: True` formats it nevertheless";
             return Err(place::failed(format!("{} is not formatted: it holds {content}; {otherwise}", self.device)).into());
         }
-        let mut wanted = Attrs::from([("holds".to_owned(), Value::str(&self.kind)), ("fresh".to_owned(), Value::Bool(true))]);
+        let mut wanted = attributes([("holds".to_owned(), Value::str(&self.kind)), ("fresh".to_owned(), Value::Bool(true))]);
         if !self.options.is_empty() {
             wanted.insert("options".into(), Value::List(self.options.iter().map(Value::str).collect()));
         }

@@ -7,7 +7,7 @@ use super::file::place;
 use super::{Arg, ArgKind, Entry, Function, There, Want};
 use crate::diagnostic::Result;
 use crate::plan::{Key, Kind, Low};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes};
 
 const NAME: Arg = Arg::new("name", ArgKind::Str, "", "The path of the subvolume; with `device` from the top of the filesystem.");
 const DEVICE: Arg = Arg::new(
@@ -127,7 +127,7 @@ fn groups(args: &Args) -> Result<Option<(String, Value)>> {
 }
 
 fn there_is() -> Attrs {
-    Attrs::from([("subvolume".to_owned(), Value::Bool(true))])
+    attributes([("subvolume".to_owned(), Value::Bool(true))])
 }
 
 fn created(low: &Low) -> Result<Box<dyn Function>> {
@@ -136,7 +136,7 @@ fn created(low: &Low) -> Result<Box<dyn Function>> {
     let nocow = (!args.bool("copy_on_write", true)?).then(|| ("nocow".to_owned(), Value::Bool(true)));
     let default = args.bool("set_default", false)?.then(|| {
         let inside = key.name.split_once("::").map_or(key.name.as_str(), |(_, inside)| inside);
-        (filesystem, Attrs::from([("default_to".to_owned(), Value::str(inside))]))
+        (filesystem, attributes([("default_to".to_owned(), Value::str(inside))]))
     });
     Ok(Box::new(Subvolume {
         new: Some(there_is().into_iter().chain(nocow.clone()).chain(groups(&args)?).collect()),
@@ -280,7 +280,7 @@ impl Function for Quota {
 
     fn want(&self, _: &dyn There) -> Result<Want> {
         let value = if self.on { Value::Bool(true) } else { Value::Null };
-        Ok(Want::Is(vec![(self.key.clone(), Attrs::from([("quota".to_owned(), value)]))]))
+        Ok(Want::Is(vec![(self.key.clone(), attributes([("quota".to_owned(), value)]))]))
     }
 }
 

@@ -6,7 +6,7 @@ use super::args::Args;
 use super::{Arg, ArgKind, Entry, Function, There, Want};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Hash, Key, Kind, Low};
-use crate::value::{Attrs, Value};
+use crate::value::{Value, attributes};
 
 const HEADER: &str = "# Lines below here are managed by Salt, do not edit";
 const IDENTIFIER: &str = "SALT_CRON_IDENTIFIER";
@@ -375,7 +375,7 @@ impl Function for Cron {
                 _ => "it is in the crontab".into(),
             }));
         }
-        let attrs = Attrs::from([("content".to_owned(), Value::Str(there.put(after.into_bytes()).0))]);
+        let attrs = attributes([("content".to_owned(), Value::Str(there.put(after.into_bytes()).0))]);
         Ok(Want::Is(vec![(key, attrs)]))
     }
 }

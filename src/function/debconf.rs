@@ -4,7 +4,7 @@ use super::args::Args;
 use super::{Arg, ArgKind, Entry, Function, There, Want};
 use crate::diagnostic::Result;
 use crate::plan::{Key, Kind, Low};
-use crate::value::{Attrs, Value};
+use crate::value::{Value, attributes};
 
 pub const FUNCTIONS: &[Entry] = &[Entry {
     name: "debconf.set",
@@ -82,7 +82,7 @@ impl Function for Answers {
                 owners.sort();
             }
             let wanted = [("type", kind.clone()), ("value", value.clone()), ("owners", owners.join(","))];
-            let mut wanted: Attrs = wanted.into_iter().map(|(name, value)| (name.to_owned(), Value::Str(value))).collect();
+            let mut wanted = attributes(wanted.into_iter().map(|(name, value)| (name.to_owned(), Value::Str(value))));
             wanted.insert("seen".into(), Value::Bool(true));
             wants.push((key, wanted));
         }

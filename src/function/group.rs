@@ -4,7 +4,7 @@ use super::args::Args;
 use super::{Arg, ArgKind, Entry, Function, There, Want};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind, Low};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes};
 
 const PRESENT: &[Arg] = &[
     Arg::new("name", ArgKind::Str, "", "The group's name."),
@@ -71,7 +71,7 @@ impl Function for Present {
     fn want(&self, there: &dyn There) -> Result<Want> {
         let key = Key::new(Kind::Group, &self.name);
         let now = there.get(&key);
-        let mut attrs = Attrs::from([("name".into(), self.name.as_str().into())]);
+        let mut attrs = attributes([("name".into(), self.name.as_str().into())]);
         if let Some(gid) = self.gid {
             attrs.insert("gid".into(), Value::Int(gid));
             if self.non_unique && now.get("gid") != Some(&Value::Int(gid)) {

@@ -5,7 +5,7 @@ use super::edit::{TextFile, all};
 use super::{Arg, ArgKind, Entry, Function, There, Want};
 use crate::diagnostic::Result;
 use crate::plan::{Key, Kind, Low};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes};
 
 /// What systemd loads at boot, under the name that Salt gives it.
 const PERSISTENT: &str = "/etc/modules-load.d/salt_managed.conf";
@@ -95,7 +95,7 @@ impl Function for Kmod {
     fn want(&self, there: &dyn There) -> Result<Want> {
         let mut wants = Vec::new();
         for name in &self.mods {
-            let wanted = if self.loaded { Attrs::from([("loaded".to_owned(), Value::Bool(true))]) } else { Attrs::new() };
+            let wanted = if self.loaded { attributes([("loaded".to_owned(), Value::Bool(true))]) } else { Attrs::new() };
             wants.push((Key::new(Kind::Module, plain(name)), wanted));
         }
         if self.persist {

@@ -9,7 +9,7 @@ use super::{Arg, ArgKind, Entry, Function, There, Want};
 use crate::diagnostic::{Result, nearest};
 use crate::object::locale::normal;
 use crate::plan::{Key, Kind, Low};
-use crate::value::{Attrs, Value};
+use crate::value::{Value, attributes};
 
 /// Debian, and all others with systemd.
 const FILES: [&str; 2] = ["/etc/default/locale", "/etc/locale.conf"];
@@ -158,7 +158,7 @@ impl Function for Present {
         if kind(&there.get(&place::key(&place::follow(there, WANTED)?))).is_some() {
             wants.push(TextFile::new(WANTED).want(there, |text| Ok(self.listed(text)))?);
         }
-        wants.push(Want::Is(vec![(self.key.clone(), Attrs::from([("available".to_owned(), Value::Bool(true))]))]));
+        wants.push(Want::Is(vec![(self.key.clone(), attributes([("available".to_owned(), Value::Bool(true))]))]));
         Ok(edit::all(wants, ""))
     }
 }

@@ -7,7 +7,7 @@ use super::file::place;
 use super::{Arg, ArgKind, Entry, Function, There, Want};
 use crate::diagnostic::Result;
 use crate::plan::{Key, Kind, Low};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes};
 
 const DEVICE: Arg = Arg::new("name", ArgKind::Str, "", "The device.");
 const GROUP: Arg = Arg::new("name", ArgKind::Str, "", "The volume group.");
@@ -228,13 +228,13 @@ impl Function for Volume {
             }
             Wanted::Absent => is(Attrs::new()),
             Wanted::Physical(_) if !now.is_empty() => Ok(Want::Nothing(format!("{} already present", self.key.name))),
-            Wanted::Physical(options) => is(Attrs::from([("physical".into(), Value::Bool(true)), ("options".into(), list(options))])),
+            Wanted::Physical(options) => is(attributes([("physical".into(), Value::Bool(true)), ("options".into(), list(options))])),
             Wanted::Group { devices, options } => {
                 let there_are = text("devices");
                 let mut all: Vec<String> = there_are.split(',').filter(|d| !d.is_empty()).map(str::to_owned).collect();
                 all.extend(devices.iter().filter(|d| !there_are.split(',').any(|t| t == *d)).cloned());
                 all.sort();
-                let mut wanted = Attrs::from([("devices".to_owned(), Value::Str(all.join(",")))]);
+                let mut wanted = attributes([("devices".to_owned(), Value::Str(all.join(",")))]);
                 if now.is_empty() {
                     wanted.insert("options".into(), list(options));
                 }

@@ -214,15 +214,24 @@ pub struct Entry {
 pub struct Arg {
     pub name: &'static str,
     pub kind: ArgKind,
-    /// As a user would write it; empty: none.
+    /// As a user would write it; empty: none. Only `basalt doc` reads it and the text; the agent is smaller without them.
+    #[cfg(feature = "controller")]
     pub default: &'static str,
+    #[cfg(feature = "controller")]
     pub doc: &'static str,
 }
 
 impl Arg {
     pub const fn new(name: &'static str, kind: ArgKind, default: &'static str, doc: &'static str) -> Arg {
-        // Only `basalt doc` reads the texts; the agent is smaller without them.
-        Arg { name, kind, default, doc: if cfg!(feature = "controller") { doc } else { "" } }
+        let _ = (default, doc);
+        Arg {
+            name,
+            kind,
+            #[cfg(feature = "controller")]
+            default,
+            #[cfg(feature = "controller")]
+            doc,
+        }
     }
 }
 

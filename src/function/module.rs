@@ -6,7 +6,7 @@ use super::{Arg, ArgKind, Entry, Function, Run, There, Want, cmd, service};
 use crate::diagnostic::{Result, nearest};
 use crate::plan::{Key, Kind, Low};
 use crate::system::Command;
-use crate::value::{Attrs, Map, Value};
+use crate::value::{Attrs, Map, Value, attributes};
 
 const ARGS: &[Arg] = &[
     Arg::new("name", ArgKind::Any, "", "The older form: the function, its arguments beside it, `m_name` for one that is called name."),
@@ -173,7 +173,7 @@ fn parse(low: &Low, waits: bool) -> Result<Box<dyn Function>> {
             Deed::Restart(verb) => Some(service::reaction(&unit()?, verb, 0)),
             Deed::Service(attribute, on) => {
                 let value = if *on { Value::Bool(true) } else { Value::Null };
-                module.wants.push((Key::new(Kind::Service, unit()?), Attrs::from([((*attribute).to_owned(), value)])));
+                module.wants.push((Key::new(Kind::Service, unit()?), attributes([((*attribute).to_owned(), value)])));
                 None
             }
             Deed::Fixed(argv) => Some(Run { again: true, ..Run::new(Command::new(argv.iter().copied()), argv.join(" ")) }),

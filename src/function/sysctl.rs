@@ -7,7 +7,7 @@ use super::{Arg, ArgKind, Entry, Function, There, Want};
 use crate::diagnostic::Result;
 use crate::object::sysctl::plain;
 use crate::plan::{Key, Kind, Low};
-use crate::value::{Attrs, Value};
+use crate::value::{Value, attributes};
 
 /// With systemd, which does not read `/etc/sysctl.conf`, and without.
 const FILES: [&str; 2] = ["/etc/sysctl.d/99-salt.conf", "/etc/sysctl.conf"];
@@ -93,7 +93,7 @@ impl Function for Sysctl {
                 .hint("a module of the kernel may have to be loaded first")
                 .into());
         }
-        let running = Want::Is(vec![(self.key(), Attrs::from([("value".to_owned(), Value::Str(plain(&self.value)))]))]);
+        let running = Want::Is(vec![(self.key(), attributes([("value".to_owned(), Value::Str(plain(&self.value)))]))]);
         Ok(edit::all(vec![file, running], "Sysctl value is already set"))
     }
 }

@@ -4,7 +4,7 @@ use super::args::Args;
 use super::{Arg, ArgKind, Entry, Function, There, Want, crypt};
 use crate::diagnostic::{Code, Diagnostic, Error, Result};
 use crate::plan::{Hash, Key, Kind, Low};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes};
 
 const PRESENT: &[Arg] = &[
     Arg::new("name", ArgKind::Str, "", "The user's name."),
@@ -257,7 +257,7 @@ impl Present {
         } else if own {
             primary.clone_from(&self.name);
             if there.get(&group(&self.name)).is_empty() {
-                let mut attrs = Attrs::from([("name".into(), self.name.as_str().into())]);
+                let mut attrs = attributes([("name".into(), self.name.as_str().into())]);
                 if let Some(uid) = self.uid {
                     attrs.insert("gid".into(), Value::Int(uid));
                 } else if self.system {
@@ -288,7 +288,7 @@ impl Present {
         let mut directory = None;
         if self.createhome && there.get(&file(&home)).is_empty() {
             user.insert("home_exists".into(), Value::Bool(true));
-            let mut attrs = Attrs::from([("kind".into(), "directory".into()), ("user".into(), self.name.as_str().into())]);
+            let mut attrs = attributes([("kind".into(), "directory".into()), ("user".into(), self.name.as_str().into())]);
             if !primary.is_empty() {
                 attrs.insert("group".into(), primary.as_str().into());
             }
@@ -352,7 +352,7 @@ impl Present {
         let mut wants = vec![(self.key(), user)];
         if self.createhome && home.starts_with('/') && there.get(&file(&home)).is_empty() {
             let attrs = [("kind", "directory"), ("user", &self.name), ("group", &primary), ("mode", "0755")];
-            wants.push((file(&home), attrs.into_iter().map(|(n, v)| (n.to_owned(), Value::from(v))).collect()));
+            wants.push((file(&home), attributes(attrs.into_iter().map(|(n, v)| (n.to_owned(), Value::from(v))))));
         }
         Ok(wants)
     }

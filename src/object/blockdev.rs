@@ -13,7 +13,7 @@ use super::{Object, Progress};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::{Command, FileKind, System};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes};
 
 pub struct Blockdev {
     device: String,
@@ -48,7 +48,7 @@ pub fn probe(sys: &System, device: &str) -> Result<Attrs> {
         let (_, ours) = names.iter().find(|(theirs, _)| *theirs == name)?;
         Some(((*ours).to_owned(), Value::Str(value.replace('\\', ""))))
     });
-    Ok(known.collect())
+    Ok(attributes(known))
 }
 
 /// What makes use of a device now: it must not be formatted, whatever the state says.

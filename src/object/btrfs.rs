@@ -13,7 +13,7 @@ use super::{Object, Progress};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::{Command, FileKind, Output, System};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes, those};
 
 /// The inode of a subvolume's top.
 const TOP: u64 = 256;
@@ -288,13 +288,7 @@ impl Object for Subvolume {
     }
 
     fn describe(&self, _sys: &System, from: &Attrs, to: &Attrs) -> String {
-        let shown = |attrs: &Attrs| -> Attrs {
-            attrs
-                .iter()
-                .filter(|(n, v)| !["subvolume", "id", "default"].contains(&n.as_str()) && !v.is_null())
-                .map(|(n, v)| (n.clone(), v.clone()))
-                .collect()
-        };
+        let shown = |attrs: &Attrs| those(attrs, |name, value| !["subvolume", "id", "default"].contains(&name) && !value.is_null());
         if to.is_empty() {
             return "deleted\n".to_owned();
         }
@@ -303,7 +297,7 @@ impl Object for Subvolume {
             (true, None) => "a new subvolume\n".to_owned(),
             _ => String::new(),
         };
-        let rest: Attrs = shown(to).into_iter().filter(|(name, _)| name != "source").collect();
+        let rest = those(&shown(to), |name, _| name != "source");
         let gone = to.iter().filter(|(n, v)| v.is_null() && from.contains_key(*n)).map(|(n, _)| format!("{n}: none\n"));
         format!("{made}{}{}", super::describe_attributes(&shown(from), &rest), gone.collect::<String>())
     }
@@ -337,7 +331,7 @@ impl Object for Filesystem {
             return Ok(Attrs::new());
         };
         let quota = self.at.ask(sys, &["btrfs", "qgroup", "show", &self.at.path])?.success();
-        let mut attrs = Attrs::from([("default".to_owned(), Value::Int(id))]);
+        let mut attrs = attributes([("default".to_owned(), Value::Int(id))]);
         if quota {
             attrs.insert("quota".into(), Value::Bool(true));
         }

@@ -7,7 +7,7 @@ use super::{Object, Progress};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Hash, Key, Kind};
 use crate::system::{FileKind, Meta, System};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes};
 
 /// Debian and Alpine, SUSE, RHEL and Arch.
 const SPOOLS: [&str; 3] = ["/var/spool/cron/crontabs", "/var/spool/cron/tabs", "/var/spool/cron"];
@@ -44,7 +44,7 @@ impl Object for Crontab {
         let Some(path) = self.path(sys)? else { return Ok(Attrs::new()) };
         let (Some(stat), Some(hash)) = (sys.stat(&path)?, sys.hash(&path)?) else { return Ok(Attrs::new()) };
         sys.note_file(&hash, &path);
-        Ok(Attrs::from([
+        Ok(attributes([
             ("content".into(), Value::Str(hash.0)),
             ("mode".into(), format!("{:04o}", stat.mode).into()),
             ("user".into(), sys.user_name(stat.uid).into()),

@@ -7,7 +7,7 @@ use super::{Object, Progress, describe_attributes};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::{Command, System};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes};
 
 const ANSWERS: [&str; 2] = ["/var/cache/debconf/config.dat", "/var/cache/debconf/passwords.dat"];
 const TEMPLATES: &str = "/var/cache/debconf/templates.dat";
@@ -24,7 +24,7 @@ fn paragraph(sys: &System, path: &str, name: &str) -> Result<Option<Attrs>> {
         text.split("\n\n").find(|paragraph| paragraph.trim_start().lines().next().and_then(|l| l.strip_prefix("Name: ")) == Some(name));
     Ok(found.map(|paragraph| {
         let fields = paragraph.lines().filter(|line| !line.starts_with(' ')).filter_map(|line| line.split_once(':'));
-        fields.map(|(field, value)| (field.to_owned(), Value::str(value.strip_prefix(' ').unwrap_or(value)))).collect()
+        attributes(fields.map(|(field, value)| (field.to_owned(), Value::str(value.strip_prefix(' ').unwrap_or(value)))))
     }))
 }
 
@@ -78,7 +78,7 @@ impl Object for Debconf {
             let mut owners: Vec<String> =
                 text(&answer, "Owners").split(',').map(|o| o.trim().to_owned()).filter(|o| !o.is_empty()).collect();
             owners.sort();
-            let mut attrs = Attrs::from([
+            let mut attrs = attributes([
                 ("type".to_owned(), Value::Str(text(&template, "Type"))),
                 ("value".to_owned(), Value::Str(text(&answer, "Value"))),
                 ("owners".to_owned(), Value::Str(owners.join(","))),
@@ -99,7 +99,7 @@ impl Object for Debconf {
             return self.read(sys);
         }
         let wanted = |name: &str| to.get(name).map_or_else(|| text(from, name), Value::to_text);
-        let all = owners(&Attrs::from([("owners".to_owned(), Value::Str(wanted("owners")))]));
+        let all = owners(&attributes([("owners".to_owned(), Value::Str(wanted("owners")))]));
         let there = owners(from);
         let new: Vec<&String> = all.iter().filter(|owner| !there.contains(owner)).collect();
         let other = ["type", "value"].iter().any(|name| wanted(name) != text(from, name))
@@ -127,7 +127,7 @@ impl Object for Debconf {
         let secret = [from, to].iter().any(|attrs| text(attrs, "type") == "password");
         let shown = |attrs: &Attrs| -> Attrs {
             let mask = |name: &str, value: &Value| if secret && name == "value" { Value::str("********") } else { value.clone() };
-            attrs.iter().map(|(name, value)| (name.clone(), mask(name, value))).collect()
+            attributes(attrs.iter().map(|(name, value)| (name.clone(), mask(name, value))))
         };
         let differs = secret && to.contains_key("value") && from.get("value") != to.get("value");
         describe_attributes(&shown(from), &shown(to)) + if differs { "value: ********\n" } else { "" }

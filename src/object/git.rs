@@ -11,7 +11,7 @@ use super::{Object, Progress};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::{Command, Output, System};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, those};
 
 /// So long a remote may take to say which commits it has.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -264,7 +264,7 @@ impl Object for Git {
     }
 
     fn describe(&self, _sys: &System, from: &Attrs, to: &Attrs) -> String {
-        let wanted: Attrs = to.iter().filter(|(name, _)| !name.starts_with('@')).map(|(n, v)| (n.clone(), v.clone())).collect();
+        let wanted = those(to, |name, _| !name.starts_with('@'));
         super::describe_attributes(from, &wanted)
     }
 }

@@ -7,7 +7,7 @@ use super::{Object, Progress, describe_attributes};
 use crate::diagnostic::Result;
 use crate::plan::{Key, Kind};
 use crate::system::System;
-use crate::value::{Attrs, Map, Value};
+use crate::value::{Attrs, Map, Value, attributes, those};
 
 pub struct Group {
     name: String,
@@ -49,7 +49,7 @@ impl Object for Group {
         let mut files = Map::new();
         files.insert(GROUP, group.capture(&self.name));
         files.insert(GSHADOW, Table::load(sys, GSHADOW)?.capture(&self.name));
-        Ok(Attrs::from([
+        Ok(attributes([
             ("name".into(), Value::from(self.name.as_str())),
             ("gid".into(), Value::Int(gid)),
             ("system".into(), Value::Bool(gid < 1000)),
@@ -101,7 +101,7 @@ impl Object for Group {
     }
 
     fn describe(&self, _sys: &System, from: &Attrs, to: &Attrs) -> String {
-        let shown = |attrs: &Attrs| -> Attrs { attrs.iter().filter(|(n, _)| *n != "files").map(|(n, v)| (n.clone(), v.clone())).collect() };
+        let shown = |attrs: &Attrs| those(attrs, |name, _| name != "files");
         describe_attributes(&shown(from), &shown(to))
     }
 }

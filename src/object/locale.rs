@@ -8,7 +8,7 @@ use super::{Object, Progress};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::{Command, System};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes};
 
 const PLACE: &str = "/usr/lib/locale";
 const ARCHIVE: &str = "/usr/lib/locale/locale-archive";
@@ -118,7 +118,7 @@ impl Object for Locale {
         let there = ["C", "POSIX"].contains(&self.name.as_str())
             || sys.stat(&format!("{PLACE}/{}/LC_IDENTIFICATION", self.name))?.is_some()
             || archived(sys)?.contains(&self.name);
-        Ok(if there { Attrs::from([("available".to_owned(), Value::Bool(true))]) } else { Attrs::new() })
+        Ok(if there { attributes([("available".to_owned(), Value::Bool(true))]) } else { Attrs::new() })
     }
 
     fn set(&self, sys: &System, from: &Attrs, to: &Attrs, progress: &mut Progress) -> Result<Attrs> {

@@ -10,7 +10,7 @@ use super::{Object, Progress};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::{Command, System};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, those};
 
 pub struct Lvm {
     name: String,
@@ -171,13 +171,7 @@ impl Object for Lvm {
     }
 
     fn describe(&self, _sys: &System, from: &Attrs, to: &Attrs) -> String {
-        let shown = |attrs: &Attrs| -> Attrs {
-            attrs
-                .iter()
-                .filter(|(n, _)| !["physical", "volumes", "options"].contains(&n.as_str()))
-                .map(|(n, v)| (n.clone(), v.clone()))
-                .collect()
-        };
+        let shown = |attrs: &Attrs| those(attrs, |name, _| !["physical", "volumes", "options"].contains(&name));
         if to.is_empty() { "removed\n".to_owned() } else { super::describe_attributes(&shown(from), &shown(to)) }
     }
 }

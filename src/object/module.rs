@@ -7,7 +7,7 @@ use super::{Object, Progress};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::System;
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes};
 
 pub struct Module {
     name: String,
@@ -34,7 +34,7 @@ impl Object for Module {
     fn read(&self, sys: &System) -> Result<Attrs> {
         let text = sys.read("/proc/modules")?.unwrap_or_default();
         let loaded = String::from_utf8_lossy(&text).lines().any(|line| line.split(' ').next() == Some(&self.name));
-        Ok(if loaded || self.built_in(sys)? { Attrs::from([("loaded".into(), Value::Bool(true))]) } else { Attrs::new() })
+        Ok(if loaded || self.built_in(sys)? { attributes([("loaded".into(), Value::Bool(true))]) } else { Attrs::new() })
     }
 
     fn set(&self, sys: &System, from: &Attrs, to: &Attrs, progress: &mut Progress) -> Result<Attrs> {

@@ -13,7 +13,7 @@ use super::{Object, Progress};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::{Command, System};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes};
 
 /// So long a mount or unmount may take: a server that does not answer must not hold a run up for ever.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -284,7 +284,7 @@ impl Object for Mount {
     fn read(&self, sys: &System) -> Result<Attrs> {
         let (all, place) = (mounts(sys)?, self.place(sys));
         let Some((index, entry)) = all.iter().enumerate().rfind(|(_, entry)| entry.path == place) else { return Ok(Attrs::new()) };
-        let mut attrs = Attrs::from([
+        let mut attrs = attributes([
             ("device".into(), entry.device.as_str().into()),
             ("fstype".into(), entry.fstype.as_str().into()),
             ("options".into(), entry.options.as_str().into()),

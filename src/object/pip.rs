@@ -8,7 +8,7 @@ use super::{Object, Progress};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::{Command, System};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes, those};
 
 pub struct Pip {
     program: String,
@@ -89,7 +89,7 @@ impl Object for Pip {
         }
         let text = output.text();
         let pairs = text.lines().filter_map(|line| line.split_once("=="));
-        let mut attrs: Attrs = pairs.map(|(name, version)| (plain(name.trim()), Value::str(version.trim()))).collect();
+        let mut attrs = attributes(pairs.map(|(name, version)| (plain(name.trim()), Value::str(version.trim()))));
         attrs.insert("@all".into(), Value::Bool(true));
         Ok(attrs)
     }
@@ -104,12 +104,13 @@ impl Object for Pip {
         argv.extend(to.contains_key("@upgrade").then_some("--upgrade"));
         let rest = [words(to, "@options"), Pip::requirements(to, from)].concat();
         let output = sys.run(&self.command(to, &argv, &rest))?;
-        let report = output.success().then(|| serde_json::from_slice::<serde_json::Value>(&output.stdout).ok()).flatten();
-        let Some(installs) = report.as_ref().and_then(|r| r["install"].as_array()) else { return Ok(to.clone()) };
-        let mut out: Attrs =
-            to.iter().filter(|(name, value)| name.starts_with('@') || exact(value)).map(|(n, v)| (n.clone(), v.clone())).collect();
+        let report = output.success().then(|| serde_json::from_slice::<Value>(&output.stdout).ok()).flatten();
+        let installs = report.as_ref().and_then(|report| report.traverse("install", ":")).and_then(Value::as_list);
+        let Some(installs) = installs else { return Ok(to.clone()) };
+        let mut out = those(to, |name, value| name.starts_with('@') || exact(value));
         for install in installs {
-            if let (Some(name), Some(version)) = (install["metadata"]["name"].as_str(), install["metadata"]["version"].as_str()) {
+            let said = |path: &str| install.traverse(path, ":").and_then(Value::as_str);
+            if let (Some(name), Some(version)) = (said("metadata:name"), said("metadata:version")) {
                 out.insert(plain(name), Value::str(version));
             }
         }

@@ -7,7 +7,7 @@ use super::{Object, Progress};
 use crate::diagnostic::Result;
 use crate::plan::{Key, Kind};
 use crate::system::System;
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes};
 
 pub struct Swap {
     device: String,
@@ -41,7 +41,7 @@ impl Object for Swap {
         Ok(match found {
             None => Attrs::new(),
             Some((_, priority)) => {
-                let mut attrs = Attrs::from([("active".into(), Value::Bool(true))]);
+                let mut attrs = attributes([("active".into(), Value::Bool(true))]);
                 if priority >= 0 {
                     attrs.insert("priority".into(), Value::Int(priority));
                 }

@@ -6,7 +6,7 @@ use super::{Object, Progress};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::System;
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes};
 
 pub struct Sysctl {
     name: String,
@@ -49,7 +49,7 @@ impl Object for Sysctl {
         }
         // Some values can be written only.
         let value = sys.read(&path).ok().flatten().map(|bytes| Value::Str(plain(&String::from_utf8_lossy(&bytes))));
-        Ok(Attrs::from([("value".to_owned(), value.unwrap_or_default())]))
+        Ok(attributes([("value".to_owned(), value.unwrap_or_default())]))
     }
 
     fn set(&self, sys: &System, from: &Attrs, to: &Attrs, progress: &mut Progress) -> Result<Attrs> {

@@ -9,7 +9,7 @@ use super::{Object, Progress, describe_attributes};
 use crate::diagnostic::Result;
 use crate::plan::{Key, Kind};
 use crate::system::{FileKind, System};
-use crate::value::{Attrs, Map, Value};
+use crate::value::{Attrs, Map, Value, those};
 
 /// The parts of the comment field, in their order.
 pub const GECOS: [&str; 5] = ["fullname", "roomnumber", "workphone", "homephone", "other"];
@@ -137,7 +137,7 @@ impl User {
     fn restore(&self, sys: &System, from: &Attrs, to: &Attrs, files: &Map, progress: &mut Progress) -> Result<()> {
         // With the number, usermod gives the files in the home back too.
         if !from.is_empty() {
-            let both: Attrs = ["uid", "gid"].iter().filter_map(|n| Some(((*n).to_owned(), to.get(*n)?.clone()))).collect();
+            let both = those(to, |name, _| ["uid", "gid"].contains(&name));
             let mut numbers = both;
             numbers.insert("unique".into(), Value::Bool(false));
             self.modify(sys, from, &numbers, progress)?;
@@ -237,10 +237,7 @@ impl Object for User {
     }
 
     fn describe(&self, _sys: &System, from: &Attrs, to: &Attrs) -> String {
-        let shown = |attrs: &Attrs| -> Attrs {
-            let hidden = |name: &str| ["files", "password"].contains(&name);
-            attrs.iter().filter(|(n, _)| !hidden(n)).map(|(n, v)| (n.clone(), v.clone())).collect()
-        };
+        let shown = |attrs: &Attrs| those(attrs, |name, _| !["files", "password"].contains(&name));
         let mut text = describe_attributes(&shown(from), &shown(to));
         if let Some(password) = to.get("password").filter(|p| from.get("password") != Some(p)) {
             let state = |p: &Value| match p.as_str().unwrap_or_default() {

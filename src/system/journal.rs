@@ -396,7 +396,7 @@ fn read_line(line: &[u8]) -> Option<(u64, Entry)> {
     if checksum(number, json) != sum {
         return None;
     }
-    Some((number, serde_json::from_str(json).ok()?))
+    Some((number, serde_json::from_slice(json.as_bytes()).ok()?))
 }
 
 /// Reads a journal. A bad end is a torn write; anything bad with something good behind it is damage.

@@ -151,7 +151,7 @@ fn query(sys: &System, args: &Arguments) -> Result<Value> {
         answer.insert("text", body);
     }
     if option("decode").is_some_and(Value::truthy) {
-        match serde_json::from_str::<Value>(body) {
+        match serde_json::from_slice::<Value>(body.as_bytes()) {
             Ok(value) => drop(answer.insert("dict", value)),
             Err(e) => return Err(args.error(format!("decodes JSON only, and this is none: {e}"))),
         }

@@ -6,7 +6,7 @@ use crate::diagnostic::{Code, Diagnostic, Error, Result};
 use crate::function::There;
 use crate::function::args::Args;
 use crate::plan::{Key, Kind};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes};
 
 /// New files and directories get what a umask of 022 leaves, as Salt's do; the agent's own umask is stricter.
 pub const NEW_FILE: &str = "0644";
@@ -100,7 +100,7 @@ pub fn named(kind: &str) -> &'static str {
 
 /// Attributes by name.
 pub fn attrs<const N: usize>(pairs: [(&str, &str); N]) -> Attrs {
-    pairs.into_iter().map(|(name, value)| (name.to_owned(), Value::str(value))).collect()
+    attributes(pairs.into_iter().map(|(name, value)| (name.to_owned(), Value::str(value))))
 }
 
 /// Where a path ends when the links at its end are followed.

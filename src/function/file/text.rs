@@ -7,7 +7,7 @@ use crate::diagnostic::Result;
 use crate::function::args::Args;
 use crate::function::{There, Want};
 use crate::plan::{Hash, Key};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, those};
 
 /// Python's `str.splitlines`: also at form feeds, `\x1c` … and Unicode's separators.
 pub fn split_lines(text: &str, keep_ends: bool) -> Vec<&str> {
@@ -176,7 +176,7 @@ impl Backup {
 /// What makes one thing at a path like another: everything but where it is.
 pub fn copy_of(attrs: &Attrs) -> Attrs {
     let copied = ["kind", "content", "target", "mode", "user", "group"];
-    attrs.iter().filter(|(name, _)| copied.contains(&name.as_str())).map(|(n, v)| (n.clone(), v.clone())).collect()
+    those(attrs, |name, _| copied.contains(&name))
 }
 
 /// A line or two of the text that look like what a pattern was to find, for error messages.

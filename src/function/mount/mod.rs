@@ -16,7 +16,7 @@ use super::{Arg, ArgKind, Entry, Function, Run, There, Want};
 use crate::diagnostic::Result;
 use crate::plan::{Key, Kind, Low};
 use crate::system::Command;
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes};
 
 const CONFIG: Arg = Arg::new("config", ArgKind::Str, "/etc/fstab", "The file of entries.");
 const MATCH: Arg = Arg::new(
@@ -233,7 +233,7 @@ fn mounted(low: &Low) -> Result<Box<dyn Function>> {
 impl Mounted {
     /// What mounting it anew takes.
     fn source(&self) -> Attrs {
-        Attrs::from([
+        attributes([
             ("source".to_owned(), Value::str(&self.device.source)),
             ("type".to_owned(), Value::str(&self.fstype)),
             ("opts".to_owned(), Value::Str(self.options.for_mount())),
@@ -259,7 +259,7 @@ impl Mounted {
             let again = ["nfs", "cvfs"].contains(&self.fstype.as_str()) || self.fstype.starts_with("fuse");
             return Ok(Some(match again {
                 true => self.source().into_iter().chain([("again".to_owned(), Value::Bool(true))]).collect(),
-                false => Attrs::from([("opts".to_owned(), Value::Str(opts))]),
+                false => attributes([("opts".to_owned(), Value::Str(opts))]),
             }));
         }
         let mut wanted = self.source();
@@ -399,7 +399,7 @@ impl Function for Swap {
             if there.get(&place::key(&self.device)).is_empty() && !there.uncertain() {
                 return Err(place::failed(format!("{} does not exist", self.device)).hint("make the file or device before it").into());
             }
-            wants.push((swap, Attrs::from([("active".to_owned(), Value::Bool(true))])));
+            wants.push((swap, attributes([("active".to_owned(), Value::Bool(true))])));
         }
         if let Some(persist) = &self.persist {
             wants.extend(persist.wants(there)?);
@@ -515,7 +515,7 @@ impl Function for InFstab {
             self.mount.as_ref().filter(|_| matches!(edit, fstab::Edit::New(_)) && there.get(&key(&self.path)).is_empty())
         {
             let text = |name: &str, value: &str| (name.to_owned(), Value::str(value));
-            wants.push((key(&self.path), Attrs::from([text("source", &self.spec), text("type", fstype), text("opts", opts)])));
+            wants.push((key(&self.path), attributes([text("source", &self.spec), text("type", fstype), text("opts", opts)])));
         }
         Ok(Want::Is(wants))
     }

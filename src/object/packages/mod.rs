@@ -24,7 +24,7 @@ use super::{Object, Progress};
 use crate::diagnostic::{Code, Diagnostic, Error, Result};
 use crate::plan::{Hash, Key, Kind};
 use crate::system::{Meta, System};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, attributes, those};
 
 /// The run in which the package lists were last fetched: once a run is enough.
 static REFRESHED: Mutex<Option<String>> = Mutex::new(None);
@@ -155,7 +155,7 @@ impl Object for Packages {
     fn read(&self, sys: &System) -> Result<Attrs> {
         let Some(status) = status::read(sys)?.filter(|_| self.manager == "apt") else { return Ok(Attrs::new()) };
         let of = |p: &Package| text(&p.version, p.state, p.auto && p.state == State::Installed, p.hold);
-        let mut attrs: Attrs = status.packages.iter().map(|(name, p)| (name.clone(), Value::Str(of(p)))).collect();
+        let mut attrs = attributes(status.packages.iter().map(|(name, p)| (name.clone(), Value::Str(of(p)))));
         attrs.insert("@all".into(), Value::Bool(true));
         Ok(attrs)
     }
@@ -205,7 +205,7 @@ impl Object for Packages {
             Err(_) if loose => return Ok(to.clone()),
             other => other?,
         };
-        let mut out: Attrs = to.iter().filter(|(name, _)| name.starts_with('@')).map(|(n, v)| (n.clone(), v.clone())).collect();
+        let mut out = those(to, |name, _| name.starts_with('@'));
         for (name, value) in packages(to) {
             let now = there(from.get(name));
             let hold = match value.as_str().and_then(|v| v.rsplit(' ').next()) {
@@ -279,7 +279,7 @@ impl Object for Packages {
         let from = &self.read(sys).map(|now| if now.is_empty() { from.clone() } else { now })?;
         let resolved = if loose {
             // The lists are fetched: now it has to be said which versions.
-            let known = to.iter().filter(|(name, _)| *name != "@refresh").map(|(name, value)| (name.clone(), value.clone())).collect();
+            let known = those(to, |name, _| name != "@refresh");
             self.resolve(sys, from, &known, &|_| false)?
         } else {
             to.clone()
