@@ -31,12 +31,17 @@ const SOURCES: &[&str] = &[
 ];
 
 /// What makes the agent of a release small beyond its profile: a panic aborts there, so no code needs tables for unwinding, and at a
-/// fixed address nothing needs the table of what to relocate.
-const SMALL: &str = "-C force-unwind-tables=no -C relocation-model=static";
+/// fixed address nothing needs the table of what to relocate. Instructions that occur again and again become functions, and the soft
+/// SHA-2, for processors without instructions for it, is a loop.
+const SMALL: &str = "-C force-unwind-tables=no -C relocation-model=static -C llvm-args=-enable-machine-outliner=always \
+                     --cfg sha2_backend_soft=\"compact\"";
 
 /// Where Rust links with its own lld: functions that came out equal are kept once, and the tables for unwinding that precompiled code
 /// (the standard library, libc) still brings are left out.
 const SMALL_BY_LLD: &str = "-C link-arg=-Wl,--icf=all -C link-arg=-Wl,-T,src/bin/basalt-agent.ld";
+
+/// How many bytes the agent of a release may have: every host gets it over its own line.
+const LIMIT: u64 = 3_000_000;
 
 fn main() {
     println!("cargo::rerun-if-env-changed=BASALT_SKIP_AGENT");
@@ -94,7 +99,12 @@ fn build(out: &Path) -> PathBuf {
     cargo.args(["--profile", profile, "--target", &target, "--target-dir"]).arg(&folder);
     let built = cargo.status().expect("start cargo for the agent");
     assert!(built.success(), "the agent did not build (BASALT_SKIP_AGENT=1 builds the controller without it)");
-    folder.join(target).join(profile).join("basalt-agent")
+    let agent = folder.join(target).join(profile).join("basalt-agent");
+    let size = fs::metadata(&agent).expect("look at the agent").len();
+    if profile == "agent" && size > LIMIT {
+        println!("cargo::warning=the agent has {size} bytes, {} more than it may have (build.rs, LIMIT)", size - LIMIT);
+    }
+    agent
 }
 
 /// The target folder of the build under way: the one with cargo's tag above `OUT_DIR`.

@@ -21,7 +21,7 @@ use crate::plan::{Action, Change, Hash, HostPlan, Key, Kind, Low, RequisiteKind,
 use crate::secret::Mask;
 use crate::system::journal::Owed;
 use crate::system::{Entry, System};
-use crate::value::{Attrs, Map, Value, those};
+use crate::value::{Attrs, Map, Value, gathered, those};
 
 /// A plan as the agent keeps it between `plan` and `apply`.
 pub struct Plan {
@@ -122,7 +122,7 @@ fn plan_masked(sys: &System, request: PlanRequest, mask: &Mask) -> Result<Plan> 
         projection = planner.projection.again();
     };
     let steps: Vec<Step> = turns.iter().filter_map(|turn| step(&request.lows, turn, &turns, mask)).collect();
-    let shown: BTreeSet<usize> = steps.iter().map(|step| step.low).collect();
+    let shown: BTreeSet<usize> = gathered(steps.iter().map(|step| step.low));
     let host = HostPlan {
         unchanged: turns.iter().filter(|t| !t.listens && matches!(t.decision, Decision::Stay(_)) && !shown.contains(&t.low)).count(),
         fingerprint: fingerprint(&request, &steps, &turns, &reads, &commands.list())?,
@@ -215,7 +215,7 @@ impl<'a> Planner<'a> {
         mask: &'a Mask,
     ) -> Planner<'a> {
         let itself = |low: &Low| diff::hidden(low, &Key::new(Kind::File, low.name.as_str()));
-        let hidden = lows.iter().filter(|low| itself(low)).map(|low| low.name.as_str()).collect();
+        let hidden = gathered(lows.iter().filter(|low| itself(low)).map(|low| low.name.as_str()));
         let fates = vec![None; lows.len()];
         let (owed, expected, secret_keys) = Default::default();
         Planner { lows, functions, projection, commands, permitted, mask, hidden, secret_keys, fates, owed, expected }
@@ -528,7 +528,7 @@ fn test_runs(lows: &[Low]) -> BTreeSet<usize> {
         let (Some(low), Some(later)) = (lows.get(*of), lows.get(of + 1..)) else { return false };
         later.iter().any(|other| (&other.state, &other.fun, &other.id, &other.name) == (&low.state, &low.fun, &low.id, &low.name))
     };
-    named.filter(again).collect()
+    gathered(named.filter(again))
 }
 
 /// What a decision means for the lows that name this one.

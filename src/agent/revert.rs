@@ -18,7 +18,7 @@ use crate::plan::{Action, Change, Hash, HostPlan, Key, Kind, Outcome, RunHeader,
 use crate::secret::Mask;
 use crate::system::journal::{Journal, Noted};
 use crate::system::{Command, Entry, System};
-use crate::value::{Attrs, Value, those};
+use crate::value::{Attrs, Value, gathered, those};
 
 /// A planned rollback.
 pub struct Rollback {
@@ -87,11 +87,8 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
         let reached = image.reached.as_ref();
         ["device", "fstype", "bind"].iter().any(|name| reached.is_some_and(|reached| reached.get(*name) != image.before.get(*name)))
     };
-    let mounts: BTreeMap<String, usize> = images
-        .iter()
-        .filter(|(key, image)| key.kind == Kind::Mount && flips(image))
-        .filter_map(|(key, image)| Some((key.name.clone(), image.done?)))
-        .collect();
+    let flipped = images.iter().filter(|(key, image)| key.kind == Kind::Mount && flips(image));
+    let mounts: BTreeMap<String, usize> = gathered(flipped.filter_map(|(key, image)| Some((key.name.clone(), image.done?))));
     for (key, image) in images {
         let hidden = match above(&mounts, &key) {
             // It was changed in a filesystem that the run had just made, whose contents are not the run's.
@@ -297,7 +294,7 @@ fn choose(sys: &System, request: &RollbackRequest) -> Result<Vec<(String, Journa
     }
     let mut chosen = vec![(request.run.clone(), sys.read_journal(&request.run)?)];
     let mut names = BTreeMap::new();
-    let mut keys: BTreeSet<Key> = chosen.iter().flat_map(|(_, journal)| changed(journal)).collect();
+    let mut keys: BTreeSet<Key> = gathered(chosen.iter().flat_map(|(_, journal)| changed(journal)));
     let mut taken = BTreeSet::from([request.run.clone()]);
     let mut conflicts: Vec<String> = Vec::new();
     // From the older to the newer: a run that must come along can bring others, which are later still.
@@ -332,7 +329,7 @@ fn masked_names(journal: &Journal) -> BTreeMap<Key, Key> {
         Entry::Before { key, shown: Some(shown), .. } => Some((key.clone(), Key::new(key.kind, shown.as_str()))),
         _ => None,
     };
-    journal.entries.iter().filter_map(name).collect()
+    gathered(journal.entries.iter().filter_map(name))
 }
 
 /// Whether a later run still stands in the way: not one that was taken back, nor the rollback that did it, nor an unfinished attempt
@@ -355,7 +352,7 @@ fn images(sys: &System, journals: &[(String, Journal)]) -> Result<(Images, BTree
     let mut touched = BTreeSet::new();
     let mut place = 0;
     for (_, journal) in journals {
-        let changed: BTreeSet<Key> = changed(journal).into_iter().collect();
+        let changed: BTreeSet<Key> = gathered(changed(journal));
         for entry in &journal.entries {
             place += 1;
             match entry {

@@ -21,7 +21,7 @@ use crate::object::{self, Progress};
 use crate::plan::{Change, Hash, Key, Kind, Low, Outcome, RequisiteKind, RunHeader, Tally, Verdict};
 use crate::system::journal::Owed;
 use crate::system::{Entry, System};
-use crate::value::{Attrs, Value, those};
+use crate::value::{Attrs, Value, gathered, those};
 
 /// Reads again everything the plan stands on.
 pub fn check(sys: &System, plan: &Plan) -> Result<()> {
@@ -91,7 +91,7 @@ fn shown(plan: &Plan) -> BTreeSet<(usize, bool)> {
     let of = |low: usize, listens: bool| plan.turns.iter().find(|turn| turn.low == low && turn.listens == listens);
     let acts = |turn: Option<&Turn>| turn.is_some_and(|turn| !matches!(turn.decision, Decision::Stay(_) | Decision::Test(_)));
     let both = plan.host.steps.iter().flat_map(|step| [(step.low, false), (step.low, true)]);
-    both.filter(|(low, listens)| acts(of(*low, *listens)) || (!listens && !acts(of(*low, true)))).collect()
+    gathered(both.filter(|(low, listens)| acts(of(*low, *listens)) || (!listens && !acts(of(*low, true)))))
 }
 
 struct Runner<'a> {
@@ -635,7 +635,7 @@ fn secrets_in_place(plan: &Plan) -> BTreeSet<Key> {
     let secret = plan.lows.iter().flat_map(|low| low.contents.iter().filter(|content| content.secret).map(move |content| (low, content)));
     let paths = secret.flat_map(|(low, content)| [low.name.clone(), format!("{}/{}", low.name.trim_end_matches('/'), content.name)]);
     let there = |key: &Key| plan.reads.keys.get(key).is_some_and(|attrs| attrs.contains_key("content"));
-    paths.map(|path| Key::new(Kind::File, path)).filter(there).collect()
+    gathered(paths.map(|path| Key::new(Kind::File, path)).filter(there))
 }
 
 /// Whether requisites let a state run.

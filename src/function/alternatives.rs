@@ -8,7 +8,7 @@ use super::file::place::{self, attrs, failed, key, kind, named, text};
 use super::{Arg, ArgKind, Entry, Function, There, Want};
 use crate::diagnostic::Result;
 use crate::plan::{Hash, Key, Low};
-use crate::value::Attrs;
+use crate::value::{Attrs, sort_few};
 
 /// Where the records are: Debian and SUSE, Red Hat.
 const RECORDS: [&str; 2] = ["/var/lib/dpkg/alternatives", "/var/lib/alternatives"];
@@ -105,7 +105,7 @@ impl Group {
         self.slaves.iter().for_each(|(name, link)| out.push_str(&format!("{name}\n{link}\n")));
         out.push('\n');
         let mut choices: Vec<&Choice> = self.choices.iter().collect();
-        choices.sort_by(|a, b| a.path.cmp(&b.path));
+        sort_few(&mut choices, |one, other| one.path < other.path);
         for choice in choices {
             out.push_str(&format!("{}\n{}\n", choice.path, choice.priority));
             choice.slaves.iter().for_each(|path| out.push_str(&format!("{path}\n")));

@@ -10,7 +10,7 @@ use super::file::{directory, place};
 use super::{Arg, ArgKind, Entry, Function, There, Want};
 use crate::diagnostic::Result;
 use crate::plan::{Content, Key, Low};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, gathered};
 
 const EXTRACTED: &[Arg] = &[
     Arg::new("name", ArgKind::Str, "", "The directory to extract into."),
@@ -133,7 +133,7 @@ impl Extracted {
             Some((first, _)) => (first.to_owned(), true),
             None => (content.name.clone(), false),
         };
-        self.contents.iter().map(top).collect()
+        gathered(self.contents.iter().map(top))
     }
 
     fn content_differs(&self, there: &dyn There) -> bool {

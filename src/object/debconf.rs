@@ -7,7 +7,7 @@ use super::{Object, Progress, describe_attributes};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::{Command, System};
-use crate::value::{Attrs, Value, attributes};
+use crate::value::{Attrs, Value, attributes, gathered};
 
 const ANSWERS: [&str; 2] = ["/var/cache/debconf/config.dat", "/var/cache/debconf/passwords.dat"];
 const TEMPLATES: &str = "/var/cache/debconf/templates.dat";
@@ -105,7 +105,7 @@ impl Object for Debconf {
         let other = ["type", "value"].iter().any(|name| wanted(name) != text(from, name))
             || (to.contains_key("seen") && !from.contains_key("seen"));
         let by = new.into_iter().chain(all.first().filter(|_| other));
-        for owner in by.collect::<std::collections::BTreeSet<_>>() {
+        for owner in gathered::<_, std::collections::BTreeSet<_>>(by) {
             let line = format!("{owner} {} {} {}\n", self.question, wanted("type"), wanted("value"));
             self.run(sys, progress, &["debconf-set-selections"], line)?;
         }

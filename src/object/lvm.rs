@@ -10,7 +10,7 @@ use super::{Object, Progress};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::{Command, System};
-use crate::value::{Attrs, Value, those};
+use crate::value::{Attrs, Value, sort_few, those};
 
 pub struct Lvm {
     name: String,
@@ -84,7 +84,7 @@ impl Object for Lvm {
             }
             What::Group(group) => {
                 let mut lines = report(sys, "vgs", "pv_name,lv_count", group)?;
-                lines.sort();
+                sort_few(&mut lines, |one, other| one < other);
                 if let Some([_, volumes]) = lines.first().map(Vec::as_slice) {
                     put("volumes", volumes);
                     put("devices", &lines.iter().filter_map(|line| line.first()).map(String::as_str).collect::<Vec<_>>().join(","));

@@ -10,7 +10,7 @@ use crate::diagnostic::Result;
 use crate::function::args::Args;
 use crate::function::{Arg, ArgKind, Entry, Function, There, Want};
 use crate::plan::{Key, Low};
-use crate::value::{Attrs, Value};
+use crate::value::{Attrs, Value, gathered};
 
 pub const ENTRY: Entry = Entry {
     name: "file.directory",
@@ -268,7 +268,7 @@ impl Function for Directory {
         if self.clean {
             wants.extend(cleaned(there, &end, &required_paths(there, path)?, &self.exclude)?);
         }
-        let gone: BTreeSet<Key> = wants.iter().filter(|(_, a)| a.is_empty()).map(|(k, _)| k.clone()).collect();
+        let gone: BTreeSet<Key> = gathered(wants.iter().filter(|(_, a)| a.is_empty()).map(|(k, _)| k.clone()));
         let going = |path: &str| {
             let mut here = path;
             while here != "/" {

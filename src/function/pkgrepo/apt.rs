@@ -10,7 +10,7 @@ use crate::function::edit::{self, TextFile};
 use crate::function::file::place::{self, attrs, failed, kind, text};
 use crate::function::{There, Want};
 use crate::plan::{Hash, Key};
-use crate::value::Attrs;
+use crate::value::{Attrs, sort_few};
 
 pub const LIST: &str = "/etc/apt/sources.list";
 pub const PARTS: &str = "/etc/apt/sources.list.d";
@@ -192,7 +192,8 @@ impl Managed {
         let target = self.target().path;
         let wanted = &self.source;
         // What the state's own file has comes first.
-        files.sort_by_key(|file| Some(&file.path) != self.file.as_ref());
+        let own = |file: &File| Some(&file.path) == self.file.as_ref();
+        sort_few(&mut files, |one, other| own(one) && !own(other));
         let meant = |there: &Source| {
             there.same_place(wanted) && (wanted.components.is_empty() || there.components.iter().any(|c| wanted.components.contains(c)))
         };

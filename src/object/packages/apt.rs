@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::object::Progress;
 use crate::system::{Command, Output, System};
+use crate::value::sort_few;
 
 /// So long another package manager may hold the lock before a run gives up.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -103,7 +104,7 @@ pub fn versions(sys: &System, names: &[&str]) -> Result<BTreeMap<String, Vec<Str
         }
     }
     for all in found.values_mut() {
-        all.sort_by(|a, b| super::version::compare(b, a));
+        sort_few(all, |one, other| super::version::compare(one, other).is_gt());
     }
     Ok(found)
 }
