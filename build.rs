@@ -31,10 +31,8 @@ const SOURCES: &[&str] = &[
 ];
 
 /// What makes the agent of a release small beyond its profile: a panic aborts there, so no code needs tables for unwinding, and at a
-/// fixed address nothing needs the table of what to relocate. Instructions that occur again and again become functions, and the soft
-/// SHA-2, for processors without instructions for it, is a loop.
-const SMALL: &str = "-C force-unwind-tables=no -C relocation-model=static -C llvm-args=-enable-machine-outliner=always \
-                     --cfg sha2_backend_soft=\"compact\"";
+/// fixed address nothing needs the table of what to relocate.
+const SMALL: &str = "-C force-unwind-tables=no -C relocation-model=static";
 
 /// Where Rust links with its own lld: functions that came out equal are kept once, and the tables for unwinding that precompiled code
 /// (the standard library, libc) still brings are left out.
