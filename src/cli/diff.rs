@@ -394,14 +394,7 @@ fn change_text(change: &Change, printer: &Printer) -> String {
     for (line, diff) in lines(change) {
         let _ = writeln!(out, "      {}", clean(&line));
         for line in diff.lines() {
-            let paint = match line.as_bytes() {
-                [b'+', ..] => Some(Paint::Green),
-                [b'-', ..] => Some(Paint::Red),
-                [b'@', ..] => Some(Paint::Cyan),
-                _ => None,
-            };
-            let line = clean(line);
-            let _ = writeln!(out, "        {}", paint.map_or_else(|| line.clone(), |p| printer.paint(p, &line)));
+            let _ = writeln!(out, "        {}", printer.diff_line(line));
         }
     }
     out

@@ -306,16 +306,20 @@ impl Printer {
             let _ = writeln!(text, "      {line}");
         }
         for line in diff.lines() {
-            let paint = match line.as_bytes() {
-                [b'+', ..] => Some(Paint::Green),
-                [b'-', ..] => Some(Paint::Red),
-                [b'@', ..] => Some(Paint::Cyan),
-                _ => None,
-            };
-            let line = clean(line);
-            let _ = writeln!(text, "      {}", paint.map_or_else(|| line.clone(), |p| self.paint(p, &line)));
+            let _ = writeln!(text, "      {}", self.diff_line(line));
         }
         text
+    }
+
+    /// A line of a unified diff in its colour.
+    pub fn diff_line(&self, line: &str) -> String {
+        let paint = match line.as_bytes() {
+            [b'+', ..] => Paint::Green,
+            [b'-', ..] => Paint::Red,
+            [b'@', ..] => Paint::Cyan,
+            _ => return clean(line),
+        };
+        self.paint(paint, &clean(line))
     }
 
     fn host_plan_text(&self, plan: &HostPlan) -> String {
