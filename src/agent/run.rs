@@ -207,6 +207,11 @@ impl<'a> Runner<'a> {
             // Never read before: what stands above it was planned to go.
             None => object::of(&change.key)?.read(self.sys)?,
         };
+        self.keep_before(low, change, from, entries)
+    }
+
+    /// Makes what is there restorable, and notes it where it is the first image of its key.
+    fn keep_before(&mut self, low: &Low, change: &Planned, from: Attrs, entries: &mut Vec<Entry>) -> Result<()> {
         object::of(&change.key)?.keep(self.sys, &from, &change.to)?;
         if self.before.insert(change.key.clone(), from.clone()).is_none() {
             entries.push(self.before_image(low, change, from)?);
@@ -409,10 +414,8 @@ impl<'a> Runner<'a> {
                 continue;
             }
             let now = object::of(&change.key)?.read(self.sys)?;
-            object::of(&change.key)?.keep(self.sys, &now, &change.to)?;
-            self.before.insert(change.key.clone(), now.clone());
             self.known.insert(change.key.clone(), now.clone());
-            entries.push(self.before_image(low, change, now)?);
+            self.keep_before(low, change, now, &mut entries)?;
         }
         if !entries.is_empty() {
             self.sys.journal(&entries)?;

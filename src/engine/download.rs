@@ -202,8 +202,8 @@ mod tests {
         Digested::find("5d41402abc4b2a76b9719d911017c592\n", "any").unwrap().check(b"hello", "a").unwrap();
     }
 
-    #[test]
-    fn a_source_is_fetched_once_and_verified() {
+    /// An address that says `hello` to one request, and then nobody listens there.
+    fn hello_once() -> (String, std::thread::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/a", listener.local_addr().unwrap());
         let server = std::thread::spawn(move || {
@@ -212,6 +212,12 @@ mod tests {
             let _ = stream.read(&mut request).unwrap();
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello").unwrap();
         });
+        (url, server)
+    }
+
+    #[test]
+    fn a_source_is_fetched_once_and_verified() {
+        let (url, server) = hello_once();
         let cache = tempfile::tempdir().unwrap();
         let digest = Digested::parse("5d41402abc4b2a76b9719d911017c592").unwrap();
         assert_eq!(&*download(&url, Some(&digest), cache.path()).unwrap(), b"hello");
@@ -223,14 +229,7 @@ mod tests {
 
     #[test]
     fn the_hosts_of_a_command_share_what_is_fetched_once() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/a", listener.local_addr().unwrap());
-        let server = std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 1024];
-            let _ = stream.read(&mut request).unwrap();
-            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello").unwrap();
-        });
+        let (url, server) = hello_once();
         let cache = tempfile::tempdir().unwrap();
         let downloads = Downloads::at(cache.path().to_owned());
         let first = downloads.get(&url, None).unwrap();
