@@ -161,21 +161,31 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
         }
     }
     let something = tried || !restores.is_empty() || !steps.is_empty();
+    let repeated = again(&journals);
+    let repeat = |steps: &mut Vec<Step>, turns: &mut Vec<Turn>| {
+        for (run, command, shown) in &repeated {
+            steps.push(Step {
+                id: (*shown).to_owned(),
+                name: (*shown).to_owned(),
+                command: Some((*shown).to_owned()),
+                ..command_step(steps.len(), run, command, "what it makes effective has changed back".into())
+            });
+            turns.push(Turn::Command((*command).clone()));
+        }
+    };
+    // Who has something open below a mount that goes must hear first that it is not to serve it any more.
+    let mut served = restores.iter().any(|(rank, ..)| rank.0 == EARLY) && !repeated.is_empty();
     for (_, key, image, now, hidden) in restores {
+        if served && key.kind == Kind::Mount && image.before.is_empty() {
+            repeat(&mut steps, &mut turns);
+            served = false;
+        }
         steps.push(restore_step(sys, steps.len(), &named, &key, &image, &now)?);
         let Image { before, secret, failed, shown, .. } = image;
         turns.push(Turn::Restore(Restore { key, shown, before, now, secret, hidden, failed }));
     }
     if something {
-        for (run, command, shown) in again(&journals) {
-            steps.push(Step {
-                id: shown.to_owned(),
-                name: shown.to_owned(),
-                command: Some(shown.to_owned()),
-                ..command_step(steps.len(), run, command, "what it makes effective has changed back".into())
-            });
-            turns.push(Turn::Command(command.clone()));
-        }
+        repeat(&mut steps, &mut turns);
     }
     let generation = sys.generation()?;
     let fingerprint = fingerprint(&runs, generation, &steps, &turns)?;
@@ -400,9 +410,12 @@ fn within(top: &str, path: &str) -> bool {
     path == top || path.strip_prefix(top.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
 }
 
+/// The phase of files whose texts are restored before anything is unmounted.
+const EARLY: u8 = 6;
+
 /// The order of restoring, which is not always the reverse of what was done: what stands on something else goes before it and comes
 /// back after it. Services are stopped first and started last, users are there before the files they own and go after them, packages
-/// change before files (their scripts write some), files go from the leaves up and come from the root down. What is in a filesystem that goes
+/// change before files (their scripts write some), texts change before anything is unmounted (what serves it must let go), files go from the leaves up and come from the root down. What is in a filesystem that goes
 /// is restored before it goes, what is in one that comes back behind it; mounts, volumes and swap among themselves in reverse order.
 fn rank(key: &Key, now: &Attrs, image: &Image, hidden: Hidden) -> (u8, usize, Key) {
     let before = &image.before;
@@ -418,22 +431,25 @@ fn rank(key: &Key, now: &Attrs, image: &Image, hidden: Hidden) -> (u8, usize, Ke
         Kind::File => match (hidden, before.is_empty()) {
             (Hidden::Behind, true) => (4, usize::MAX - depth),
             (Hidden::Behind, false) => (5, depth),
-            (Hidden::Never, true) => (7, usize::MAX - depth),
-            (Hidden::Never, false) => (8, depth),
-            (Hidden::Before, true) => (10, usize::MAX - depth),
-            (Hidden::Before, false) => (11, depth),
+            (Hidden::Never, false) if [before, now].iter().all(|attrs| attrs.get("kind").and_then(Value::as_str) == Some("file")) => {
+                (EARLY, 0)
+            }
+            (Hidden::Never, true) => (8, usize::MAX - depth),
+            (Hidden::Never, false) => (9, depth),
+            (Hidden::Before, true) => (11, usize::MAX - depth),
+            (Hidden::Before, false) => (12, depth),
         },
         // What is to be mounted again needs its directory first.
-        Kind::Mount | Kind::Swap if !before.is_empty() => (9, late),
-        Kind::Mount | Kind::Swap | Kind::Blockdev | Kind::Subvolume | Kind::Btrfs | Kind::Lvm => (6, late),
+        Kind::Mount | Kind::Swap if !before.is_empty() => (10, late),
+        Kind::Mount | Kind::Swap | Kind::Blockdev | Kind::Subvolume | Kind::Btrfs | Kind::Lvm => (7, late),
         // A filesystem may need it.
         Kind::Module if !before.is_empty() => (3, 1),
-        Kind::Module => (12, 1),
+        Kind::Module => (13, 1),
         Kind::Git if hidden == Hidden::Behind => (3, 2),
-        Kind::Crontab | Kind::Sysctl | Kind::Git | Kind::Debconf | Kind::Locale => (12, 0),
-        Kind::User => (13, 0),
-        Kind::Group => (14, 0),
-        Kind::Service => (15, usize::from(now.is_empty())),
+        Kind::Crontab | Kind::Sysctl | Kind::Git | Kind::Debconf | Kind::Locale => (13, 0),
+        Kind::User => (14, 0),
+        Kind::Group => (15, 0),
+        Kind::Service => (16, usize::from(now.is_empty())),
     };
     (phase, within, key.clone())
 }

@@ -3,12 +3,14 @@
 //!
 //! The files are edited where the export stands in them; what else is in them stays as it is.
 
+use std::collections::BTreeSet;
+
 use super::args::Args;
 use super::edit::TextFile;
 use super::file::place;
 use super::{Arg, ArgKind, Entry, Function, Run, There, Want};
 use crate::diagnostic::Result;
-use crate::plan::{Key, Low};
+use crate::plan::{Key, Kind, Low};
 use crate::system::Command;
 use crate::value::{Attrs, Map, Value};
 
@@ -71,8 +73,37 @@ struct Export {
     wanted: Option<String>,
     /// Whether the file is one of blocks.
     blocks: bool,
-    reload: Option<(Vec<&'static str>, &'static str)>,
+    reload: Option<Reload>,
 }
+
+/// How a server is told.
+enum Reload {
+    Kernel,
+    Ganesha,
+}
+
+/// Tells nfs-ganesha to read its exports again (`$1`: their file), which goes on serving those that stay as they are, and waits until it serves those
+/// of the others (their ids follow) that the file has, and not those that it has not: it says nowhere but in its log that it refuses one.
+const RELOAD_GANESHA: &str = r#"systemctl is-active -q nfs-ganesha.service || exit 0
+systemctl reload-or-restart nfs-ganesha.service || exit
+file=$1 left=50
+shift
+served() {
+    dbus-send --system --print-reply --dest=org.ganesha.nfsd /org/ganesha/nfsd/ExportMgr org.ganesha.nfsd.exportmgr.ShowExports
+}
+for id do
+    has() { grep -qi "^[^#]*export_id *= *$id *;" "$file"; }
+    while list=$(served 2>/dev/null); do
+        echo "$list" | grep -qx " *uint16 $id"
+        case "$?$(has; echo $?)" in 00|11) break;; esac
+        left=$((left - 1))
+        if [ $left -le 0 ]; then
+            has && echo "nfs-ganesha does not serve export $id: its log says why (/var/log/ganesha)" || echo "nfs-ganesha still serves export $id"
+            exit 1
+        fi
+        sleep 0.1
+    done
+done >&2"#;
 
 /// A word that goes into the file as it is.
 fn word(args: &Args, what: &str, text: &str) -> Result<String> {
@@ -129,19 +160,17 @@ fn present(low: &Low) -> Result<Box<dyn Function>> {
         }
     }
     let wanted = Some(format!("{} {}\n", quoted(&path), wanted.join(" ")));
-    Ok(Box::new(Export { path, file, wanted, blocks: false, reload: Some((vec!["exportfs", "-r"], "exportfs -r")) }))
+    Ok(Box::new(Export { path, file, wanted, blocks: false, reload: Some(Reload::Kernel) }))
 }
 
 fn absent(low: &Low) -> Result<Box<dyn Function>> {
     let args = Args(low);
     let (path, file) = path(&args, "exports", "/etc/exports")?;
-    Ok(Box::new(Export { path, file, wanted: None, blocks: false, reload: Some((vec!["exportfs", "-r"], "exportfs -r")) }))
+    Ok(Box::new(Export { path, file, wanted: None, blocks: false, reload: Some(Reload::Kernel) }))
 }
 
-/// nfs-ganesha reads its exports again on SIGHUP.
-fn reload(args: &Args) -> Result<Option<(Vec<&'static str>, &'static str)>> {
-    let argv = vec!["systemctl", "try-reload-or-restart", "nfs-ganesha.service"];
-    Ok(args.bool("reload", true)?.then_some((argv, "systemctl try-reload-or-restart nfs-ganesha.service")))
+fn reload(args: &Args) -> Result<Option<Reload>> {
+    Ok(args.bool("reload", true)?.then_some(Reload::Ganesha))
 }
 
 fn ganesha_absent(low: &Low) -> Result<Box<dyn Function>> {
@@ -263,15 +292,19 @@ fn blocks(text: &str) -> Vec<&str> {
     parts
 }
 
+/// A field of a part, where it is a block that exports.
+fn field<'a>(part: &'a str, name: &str) -> Option<&'a str> {
+    let (head, _) = part.split_once('{')?;
+    if !head.trim().eq_ignore_ascii_case("export") {
+        return None;
+    }
+    let mut fields = part.split(['{', ';', '\n']).filter_map(|field| field.split_once('='));
+    fields.find(|(found, _)| found.trim().eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().trim_matches(['"', '\'']))
+}
+
 /// Whether a part is the block that exports a directory.
 fn is_export(part: &str, path: &str) -> bool {
-    let head = part.split('{').next().unwrap_or_default().trim();
-    if !part.contains('{') || !head.eq_ignore_ascii_case("export") {
-        return false;
-    }
-    part.split(['{', ';', '\n'])
-        .filter_map(|field| field.split_once('='))
-        .any(|(name, value)| name.trim().eq_ignore_ascii_case("path") && place::normal(value.trim().trim_matches(['"', '\''])) == path)
+    field(part, "path").is_some_and(|found| place::normal(found) == path)
 }
 
 impl Export {
@@ -300,21 +333,69 @@ impl Export {
         }
         out
     }
+
+    /// The ids that the export has in the file and is to have.
+    fn ids(&self, text: &str) -> Vec<String> {
+        let blocks = blocks(text).into_iter().filter(|part| is_export(part, &self.path)).chain(self.wanted.as_deref());
+        let ids = blocks.filter_map(|part| field(part, "export_id")).filter(|id| id.bytes().all(|b| b.is_ascii_digit()));
+        ids.map(str::to_owned).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// What nfs-ganesha would refuse, and say so in its log alone.
+    fn check(&self, there: &dyn There, text: &str) -> Result<()> {
+        let Some(wanted) = &self.wanted else { return Ok(()) };
+        let mounted = !there.get(&Key::new(Kind::Mount, &self.path)).is_empty();
+        if !mounted && !there.uncertain() && there.get(&place::key(&place::follow(there, &self.path)?)).is_empty() {
+            return Err(place::failed(format!("{} is not there, so nfs-ganesha would not export it", self.path))
+                .hint("`require` the state that makes or mounts it")
+                .into());
+        }
+        for other in blocks(text).into_iter().filter(|part| field(part, "path").is_some() && !is_export(part, &self.path)) {
+            let of = field(other, "path").unwrap_or_default();
+            for name in ["export_id", "pseudo"] {
+                if let Some(value) = field(other, name).filter(|value| field(wanted, name) == Some(value)) {
+                    return Err(place::failed(format!("{name} {value} of {} is that of {of} in {} already", self.path, self.file)).into());
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Function for Export {
     fn objects(&self, there: &dyn There) -> Result<Vec<Key>> {
-        TextFile::new(&self.file).with_directories().keys(there)
+        let mut keys = TextFile::new(&self.file).with_directories().keys(there)?;
+        if self.blocks && self.wanted.is_some() {
+            let mount = Key::new(Kind::Mount, &self.path);
+            // What is mounted there is there; the directory itself may be known only then.
+            if there.get(&mount).is_empty() {
+                keys.extend(place::follow_keys(there, &self.path));
+            }
+            keys.push(mount);
+        }
+        Ok(keys)
     }
 
     fn want(&self, there: &dyn There) -> Result<Want> {
-        let wants: Vec<(Key, Attrs)> = match TextFile::new(&self.file).with_directories().want(there, |text| Ok(self.edited(text)))? {
+        let mut ids = Vec::new();
+        let edit = |text: &str| {
+            if self.blocks {
+                self.check(there, text)?;
+                ids = self.ids(text);
+            }
+            Ok(self.edited(text))
+        };
+        let wants: Vec<(Key, Attrs)> = match TextFile::new(&self.file).with_directories().want(there, edit)? {
             Want::Is(wants) => wants,
             _ => Vec::new(),
         };
         Ok(match &self.reload {
             _ if wants.is_empty() => Want::Nothing(format!("export {} is as described", self.path)),
-            Some((argv, shown)) => Want::Then(wants, Run { again: true, ..Run::new(Command::new(argv.iter().copied()), *shown) }),
+            Some(Reload::Kernel) => Want::Then(wants, Run { again: true, ..Run::new(Command::new(["exportfs", "-r"]), "exportfs -r") }),
+            Some(Reload::Ganesha) => {
+                let argv = ["/bin/sh", "-c", RELOAD_GANESHA, "sh", &self.file].map(str::to_owned).into_iter().chain(ids);
+                Want::Then(wants, Run { again: true, ..Run::new(Command::new(argv), "systemctl reload nfs-ganesha.service") })
+            }
             None => Want::Is(wants),
         })
     }
@@ -353,8 +434,33 @@ mod tests {
     }
 
     #[test]
+    fn what_ganesha_would_refuse_is_refused_in_the_plan() {
+        let mut host = Host::default();
+        for path in ["/srv/a", "/srv/b"] {
+            host.has(&format!("file:{path}"), json!({"kind": "directory"}));
+        }
+        host.file("/etc/ganesha/ganesha.conf", "EXPORT { Export_Id = 1; Path = /srv/a; Pseudo = \"/a\"; }\n# EXPORT { Export_Id = 2; }\n");
+        let answer = |name: &str, id: i64, pseudo: &str| {
+            answer(&host, "nfs_export.ganesha_present", json!({"name": name, "export_id": id, "pseudo": pseudo}))
+        };
+        let at = "in /etc/ganesha/ganesha.conf already";
+        for (name, id, pseudo, said) in [
+            ("/srv/b", 1, "/b", format!("export_id 1 of /srv/b is that of /srv/a {at}")),
+            ("/srv/b", 2, "/a", format!("pseudo /a of /srv/b is that of /srv/a {at}")),
+            ("/srv/c", 3, "/c", "/srv/c is not there, so nfs-ganesha would not export it".to_owned()),
+        ] {
+            assert_eq!(answer(name, id, pseudo).unwrap_err(), said);
+        }
+        assert!(answer("/srv/b", 2, "/b").is_ok());
+        // Another id: the server must let go of the old one and take the new one.
+        let Want::Then(_, run) = answer("/srv/a", 9, "/a").unwrap() else { panic!() };
+        assert_eq!(run.command.argv[5..], ["1", "9"]);
+    }
+
+    #[test]
     fn states_become_lines_and_blocks() {
-        let host = Host::default();
+        let mut host = Host::default();
+        host.has("file:/srv", json!({"kind": "directory"}));
         let args =
             json!({"name": "/srv", "clients": [{"hosts": "10.0.0.0/8", "options": ["rw", "sync"]}, {"hosts": "*", "options": ["ro"]}]});
         let Want::Then(wants, run) = answer(&host, "nfs_export.present", args).unwrap() else { panic!() };
@@ -362,7 +468,8 @@ mod tests {
         let content = wants.last().unwrap().1.get("content").unwrap().to_text();
         assert_eq!(&*host.bytes(&crate::plan::Hash(content)).unwrap(), b"/srv 10.0.0.0/8(rw,sync) *(ro)\n");
         let args = json!({"name": "/srv", "export_id": 7, "access_type": "RW", "options": {"SecType": "sys"}, "clients": [{"hosts": "198.18.0.2"}]});
-        let Want::Then(wants, _) = answer(&host, "nfs_export.ganesha_present", args).unwrap() else { panic!() };
+        let Want::Then(wants, run) = answer(&host, "nfs_export.ganesha_present", args).unwrap() else { panic!() };
+        assert_eq!(run.command.argv[3..], ["sh", "/etc/ganesha/ganesha.conf", "7"]);
         let content = wants.last().unwrap().1.get("content").unwrap().to_text();
         let text = String::from_utf8(host.bytes(&crate::plan::Hash(content)).unwrap().to_vec()).unwrap();
         assert!(is_export(&text, "/srv") && text.contains("SecType = sys;") && text.contains("Clients = 198.18.0.2;"), "{text}");

@@ -52,6 +52,7 @@ const EXEMPT: &[(&str, &str)] = &[
     ("/var/lib/systemd/random-seed", "a random seed"),
     ("/var/lib/systemd/timers", "timers' stamps"),
     ("/var/lib/sudo", "whom sudo has lectured"),
+    ("/var/lib/nfs/ganesha", "whom nfs-ganesha has served"),
 ];
 
 /// Units that come and go with who is logged in.
@@ -201,7 +202,7 @@ fn xattrs(path: &Path) -> Vec<(String, Vec<u8>)> {
 
 /// The base's own digests, for files that the host has not touched.
 struct Base {
-    upper: std::path::PathBuf,
+    above: Vec<std::path::PathBuf>,
     hashes: HashMap<String, String>,
 }
 
@@ -209,14 +210,15 @@ impl Base {
     fn new(host: &Host) -> Base {
         let text = std::fs::read_to_string(host.base().join("hashes")).unwrap();
         let hashes = text.lines().filter_map(|line| line.split_once("  ")).map(|(hash, path)| (format!("/{path}"), hash.to_owned()));
-        Base { upper: host.upper(), hashes: hashes.collect() }
+        Base { above: host.above_base(), hashes: hashes.collect() }
     }
 
-    /// An overlay shows the base's file exactly where its upper folder holds nothing at that path (a folder that was replaced or renamed is
+    /// An overlay shows the base's file exactly where the folders above it hold nothing at that path (a folder that was replaced or renamed is
     /// copied up whole).
     fn hash(&self, outside: &Path, path: &str) -> String {
+        let changed = || self.above.iter().any(|folder| std::fs::symlink_metadata(folder.join(&path[1..])).is_ok());
         match self.hashes.get(path) {
-            Some(hash) if std::fs::symlink_metadata(self.upper.join(&path[1..])).is_err() => hash.clone(),
+            Some(hash) if !changed() => hash.clone(),
             _ => Sha256::digest(std::fs::read(outside).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect(),
         }
     }

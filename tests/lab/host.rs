@@ -20,12 +20,13 @@ pub struct Spec {
     disk: Option<String>,
     read_only: bool,
     disks: Vec<String>,
+    packages: Vec<String>,
 }
 
 impl Spec {
     /// A whole machine: systemd, sshd, cron, D-Bus.
     pub fn systemd(name: &str) -> Spec {
-        Spec { name: name.to_owned(), systemd: true, disk: None, read_only: false, disks: Vec::new() }
+        Spec { name: name.to_owned(), systemd: true, disk: None, read_only: false, disks: Vec::new(), packages: Vec::new() }
     }
 
     /// sshd alone, as process 1: for many hosts and for bad ones.
@@ -43,6 +44,11 @@ impl Spec {
         Spec { disks: sizes.iter().map(|size| (*size).to_owned()).collect(), ..self }
     }
 
+    /// Debian's packages besides, not enabled: a layer above the base, made once (`layer.sh`).
+    pub fn packages(self, names: &[&str]) -> Spec {
+        Spec { packages: names.iter().map(|name| (*name).to_owned()).collect(), ..self }
+    }
+
     /// A root that cannot be written (light hosts only: systemd would not boot).
     pub fn read_only(self) -> Spec {
         assert!(!self.systemd, "only a light host can have a read-only root");
@@ -57,13 +63,16 @@ pub struct Host {
     /// The process that started it, while it runs.
     process: Mutex<Option<Child>>,
     disks: Vec<String>,
+    /// What lies between the base and its own changes.
+    layer: Option<PathBuf>,
 }
 
 impl Host {
     pub(super) fn new(lab: &Arc<Inner>, spec: Spec, number: usize) -> Host {
         assert!(number < 254, "a lab has addresses for 253 hosts");
         let disks = spec.disks.iter().enumerate().map(|(i, size)| lab.disk(&format!("{}-{i}", spec.name), size)).collect();
-        let host = Host { spec, number, lab: lab.clone(), process: Mutex::new(None), disks };
+        let layer = (!spec.packages.is_empty()).then(|| layer(&spec.packages));
+        let host = Host { spec, number, lab: lab.clone(), process: Mutex::new(None), disks, layer };
         let (name, address) = (&host.spec.name, host.address());
         lab.script(&format!(
             "ip netns add {name}
@@ -91,9 +100,14 @@ impl Host {
         self.lab.outside(&format!("{}/root", self.folder()))
     }
 
-    /// What it changed of the base: the overlay's upper folder.
-    pub(super) fn upper(&self) -> PathBuf {
+    /// What it changed: the overlay's upper folder.
+    fn upper(&self) -> PathBuf {
         self.lab.outside(&format!("{}/disk/up", self.folder()))
+    }
+
+    /// The folders that hold what is not the base's, the uppermost first.
+    pub(super) fn above_base(&self) -> Vec<PathBuf> {
+        std::iter::once(self.upper()).chain(self.layer.clone()).collect()
     }
 
     pub(super) fn base(&self) -> &std::path::Path {
@@ -225,6 +239,7 @@ impl Host {
 
     fn mount(&self) {
         let (folder, base) = (self.folder(), self.lab.base.display());
+        let layer = self.layer.as_ref().map(|layer| format!("{}:", layer.display())).unwrap_or_default();
         let disk = match self.spec.disk {
             Some(_) => format!("-o loop {folder}/image"),
             None => "-t tmpfs -o mode=755,size=60% disk".to_owned(),
@@ -233,7 +248,7 @@ impl Host {
             "mkdir -p {folder}/disk {folder}/root
             mount {disk} {folder}/disk
             mkdir -p {folder}/disk/up {folder}/disk/work
-            mount -t overlay -o lowerdir={base}/root,upperdir={folder}/disk/up,workdir={folder}/disk/work overlay {folder}/root"
+            mount -t overlay -o lowerdir={layer}{base}/root,upperdir={folder}/disk/up,workdir={folder}/disk/work overlay {folder}/root"
         ));
     }
 
@@ -251,7 +266,7 @@ impl Host {
                 "for group in {groups}; do mkdir -p $group; echo $$ >$group/cgroup.procs; done
                 export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network # the kernel settings of its own network
                 exec systemd-nspawn -q --register=no --keep-unit --boot -D {folder}/root --network-namespace-path=/run/netns/{name} \
-                    --machine={name} --capability=all --resolv-conf=off --timezone=off --link-journal=no --console=pipe{disks}"
+                    --machine={name} --capability=all --system-call-filter=open_by_handle_at --resolv-conf=off --timezone=off --link-journal=no --console=pipe{disks}"
             )
         } else {
             let read_only = if self.spec.read_only { "mount -o remount,ro \"$r\"" } else { "" };
@@ -324,6 +339,14 @@ impl Host {
         }
         None
     }
+}
+
+/// The folder of a layer with these packages; made when it is not there.
+fn layer(packages: &[String]) -> PathBuf {
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/layer.sh");
+    let output = Command::new("bash").arg(&script).args(packages).output().unwrap();
+    assert!(output.status.success(), "{} failed: {}", script.display(), String::from_utf8_lossy(&output.stderr).trim());
+    PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()).join("up")
 }
 
 /// The children of a process.

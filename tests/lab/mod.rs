@@ -72,7 +72,13 @@ pub(crate) struct Inner {
 /// Whether this machine can run a lab. Prints why not; with `CI=true` that is a failure.
 #[must_use]
 pub fn required() -> bool {
-    let Err(reason) = able() else { return true };
+    required_with(&[])
+}
+
+/// The same for a test that needs more programs on this machine.
+#[must_use]
+pub fn required_with(programs: &[&str]) -> bool {
+    let Err(reason) = able(programs) else { return true };
     assert!(std::env::var("CI").as_deref() != Ok("true"), "the lab is required with CI=true, but {reason} (see scripts/setup)");
     eprintln!("skipped: needs a lab of real hosts, but {reason} (see scripts/setup)");
     // Runners hide what passing tests say: scripts/test shows this file at its end.
@@ -82,14 +88,14 @@ pub fn required() -> bool {
     false
 }
 
-fn able() -> Result<(), String> {
+fn able(programs: &[&str]) -> Result<(), String> {
     if !rustix::process::geteuid().is_root() {
         return Err("this is not root".into());
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has = |tool: &str| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file());
     let tools = ["debootstrap", "systemd-nspawn", "ssh", "ip", "nsenter", "unshare", "dpkg-scanpackages", "git"];
-    let missing: Vec<&str> = tools.into_iter().filter(|tool| !has(tool)).collect();
+    let missing: Vec<&str> = tools.iter().chain(programs).copied().filter(|tool| !has(tool)).collect();
     if !missing.is_empty() {
         return Err(format!("these programs are missing: {}", missing.join(" ")));
     }
