@@ -32,6 +32,9 @@ pub struct Low {
     /// Contents the controller found for this state, by the argument or file they are for (see `Content`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contents: Vec<Content>,
+    /// Why it fails, where the controller knows it already (what it was to make of pillar or grains cannot be made).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
     /// Where the id stands in its SLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub span: Option<Span>,

@@ -45,6 +45,7 @@ pub fn lows(text: &str) -> Vec<Low> {
             requisites: Vec::new(),
             control,
             contents,
+            failed: None,
             span: None,
         });
     }

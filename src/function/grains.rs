@@ -1,6 +1,5 @@
 //! grains.*: grains that stand in the host's `/etc/salt/grains`. The controller, who reads and writes YAML, has made the file's new text.
 
-use super::args::Args;
 use super::edit::TextFile;
 use super::file::place::failed;
 use super::{Arg, ArgKind, Entry, Function, There, Want};
@@ -11,34 +10,33 @@ const FILE: &str = "/etc/salt/grains";
 const NAME: Arg = Arg::new("name", ArgKind::Str, "", "The grain; `a:b` is one below another. Example: role");
 const DELIMITER: Arg = Arg::new("delimiter", ArgKind::Str, ":", "What separates the parts of the name.");
 const FORCE: Arg = Arg::new("force", ArgKind::Bool, "False", "Whether lists and mappings are given up as well.");
-const FAILED: Arg = Arg::new("failed", ArgKind::Str, "", "Not for you: what the controller found to be wrong.");
 
 pub const FUNCTIONS: &[Entry] = &[
     Entry {
         name: "grains.absent",
         doc: "A grain has no value.",
-        args: &[NAME, Arg::new("destructive", ArgKind::Bool, "False", "Whether its name goes as well."), DELIMITER, FORCE, FAILED],
+        args: &[NAME, Arg::new("destructive", ArgKind::Bool, "False", "Whether its name goes as well."), DELIMITER, FORCE],
         watches: false,
         parse,
     },
     Entry {
         name: "grains.list_absent",
         doc: "Values are not in a grain that is a list.",
-        args: &[NAME, Arg::new("value", ArgKind::Any, "", "The value, or a list of them."), DELIMITER, FAILED],
+        args: &[NAME, Arg::new("value", ArgKind::Any, "", "The value, or a list of them."), DELIMITER],
         watches: false,
         parse,
     },
     Entry {
         name: "grains.list_present",
         doc: "Values are in a grain that is a list.",
-        args: &[NAME, Arg::new("value", ArgKind::Any, "", "The value, or a list of them. Example: [web, db]"), DELIMITER, FAILED],
+        args: &[NAME, Arg::new("value", ArgKind::Any, "", "The value, or a list of them. Example: [web, db]"), DELIMITER],
         watches: false,
         parse,
     },
     Entry {
         name: "grains.present",
         doc: "A grain has this value.",
-        args: &[NAME, Arg::new("value", ArgKind::Any, "", "The value. Example: web"), DELIMITER, FORCE, FAILED],
+        args: &[NAME, Arg::new("value", ArgKind::Any, "", "The value. Example: web"), DELIMITER, FORCE],
         watches: false,
         parse,
     },
@@ -51,9 +49,8 @@ struct Grain {
 }
 
 fn parse(low: &Low) -> Result<Box<dyn Function>> {
-    let args = Args(low);
     let text = low.contents.iter().find(|content| content.name == "contents").map(|content| content.hash.clone());
-    Ok(Box::new(Grain { text, failed: args.str("failed")?, file: TextFile::new(FILE).with_directories() }))
+    Ok(Box::new(Grain { text, failed: low.failed.clone(), file: TextFile::new(FILE).with_directories() }))
 }
 
 impl Function for Grain {

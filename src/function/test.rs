@@ -16,7 +16,6 @@ const KEYS: &[Arg] = &[
     Arg::new("listing", ArgKind::Strs, "", "Keys whose values are lists."),
     Arg::new("dictionary", ArgKind::Strs, "", "Keys whose values are mappings."),
     Arg::new("verbose", ArgKind::Bool, "False", "Accepted without effect."),
-    Arg::new("failed", ArgKind::Str, "", "Not for you: what the controller, who has the pillar, found to be wrong."),
 ];
 
 pub const FUNCTIONS: &[Entry] = &[
@@ -99,9 +98,9 @@ fn check_pillar(low: &Low) -> Result<Box<dyn Function>> {
     if !KEYS.iter().take(6).any(|kind| args.value(kind.name).is_some()) {
         return Err(args.error("test.check_pillar needs keys to look for, under present or the name of a kind"));
     }
-    let failed = args.str("failed")?;
-    let comment = failed.clone().unwrap_or_else(|| "all of them are there".to_owned());
-    Ok(Box::new(Test { changes: false, result: failed.is_none(), comment }))
+    // The controller has looked: it has the pillar.
+    let comment = low.failed.clone().unwrap_or_else(|| "all of them are there".to_owned());
+    Ok(Box::new(Test { changes: false, result: low.failed.is_none(), comment }))
 }
 
 fn notification(low: &Low) -> Result<Box<dyn Function>> {

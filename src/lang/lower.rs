@@ -113,6 +113,7 @@ fn one(chunk: &Chunk, requisites: Vec<Requisite>) -> Result<Low, Box<Diagnostic>
         requisites,
         control: control(chunk)?,
         contents: Vec::new(),
+        failed: None,
         span: Some(chunk.span.clone()),
     })
 }

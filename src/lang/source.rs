@@ -93,7 +93,7 @@ impl Sources<'_> {
             ("test", "check_pillar") => {
                 let said = super::serialize::check_pillar(low, |key| look_up(&self.session.pillar, key, ":"));
                 if !said.is_empty() {
-                    low.args.insert("failed", said);
+                    low.failed = Some(said);
                 }
             }
             ("grains", _) => self.grain(low)?,
@@ -247,7 +247,7 @@ impl Sources<'_> {
         self.grains = Some(grains);
         match change {
             Change::None => {}
-            Change::Failed(why) => drop(low.args.insert("failed", why)),
+            Change::Failed(why) => low.failed = Some(why),
             Change::Text(text) => {
                 let content = self.content("contents".into(), text.into_bytes().into(), None);
                 low.contents.push(content);

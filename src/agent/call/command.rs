@@ -123,6 +123,7 @@ fn command(args: &Arguments, name: &str) -> Result<Command> {
         requisites: Vec::new(),
         control: Default::default(),
         contents: Vec::new(),
+        failed: None,
         span: None,
     };
     let mut command = cmd::shell(&Args(&low), name)?;

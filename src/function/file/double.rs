@@ -203,6 +203,7 @@ pub fn low(function: &str, args: &str) -> Low {
         requisites: Vec::new(),
         control: Default::default(),
         contents: Vec::new(),
+        failed: None,
         span: None,
     }
 }
