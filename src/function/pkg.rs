@@ -302,7 +302,7 @@ impl Function for Pkg {
                     if to_hold && !held {
                         put(name, format!("{text} hold"));
                     } else if to_free && held {
-                        put(name, text.trim_end_matches(" hold").to_owned());
+                        put(name, format!("{} unhold", text.trim_end_matches(" hold")));
                     }
                 }
             }
@@ -386,8 +386,8 @@ mod tests {
             ("pkg.purged", json!({"pkgs": ["a", "nope", "rc"]}), json!({"a": null, "rc": null})),
             ("pkg.uptodate", json!({}), json!({"a": "latest", "b": "latest"})),
             ("pkg.held", json!({"name": "b"}), json!({"b": "2:3.0 auto hold"})),
-            ("pkg.held", json!({"name": "a", "replace": true}), json!({"a": "1.2-1 hold", "held": "1"})),
-            ("pkg.unheld", json!({"name": "held"}), json!({"held": "1"})),
+            ("pkg.held", json!({"name": "a", "replace": true}), json!({"a": "1.2-1 hold", "held": "1 unhold"})),
+            ("pkg.unheld", json!({"name": "held"}), json!({"held": "1 unhold"})),
         ] {
             assert_eq!(of(function, args.clone()).unwrap(), want, "{function} {args}");
         }
