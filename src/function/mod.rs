@@ -30,6 +30,8 @@ pub mod nfs_export;
 pub mod pip;
 pub mod pkg;
 pub mod pkgrepo;
+#[cfg(feature = "controller")]
+pub mod reference;
 #[cfg(test)]
 mod salt;
 pub mod service;
