@@ -1,12 +1,13 @@
 //! The documents are true where that can be held cheaply: they name every command, setting, variable, exit code and error class, their links lead
 //! somewhere, and their YAML is YAML that basalt takes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use basalt::engine::settings::{SALT_OPTIONS, Settings};
 use basalt::fleet::Roster;
+use basalt::fleet::cluster::Cluster;
 use basalt::value::Map;
 
 const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
@@ -156,6 +157,9 @@ fn the_yaml_of_the_documents_is_taken() {
                     let roster = Roster::parse(&block, &at, &Map::new()).unwrap_or_else(|e| panic!("{e}"));
                     assert!(roster.warnings.is_empty() && !roster.hosts.is_empty(), "{at}: {:?}", roster.warnings);
                     seen.1 += 1;
+                }
+                Some("# cluster.yaml") => {
+                    Cluster::parse(Some(&block), &BTreeMap::new(), &Map::new()).unwrap_or_else(|e| panic!("{e}"));
                 }
                 Some("# states/top.sls") => {
                     let root = folder.path().join(format!("top{line}"));

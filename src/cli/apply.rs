@@ -4,16 +4,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
+use serde_json::json;
 
 use super::context::{Context, machine, now, now_ms};
-use super::print::{Color, Printer};
+use super::print::{Color, Printer, count};
 use super::{ConnectArgs, Ended, RepositoryArgs, ScopeArgs, TargetArgs, WaveArgs, summary_code};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::engine::apply::{ApplyOptions, Results, apply, close_all};
+use crate::engine::commit::Prepared;
 use crate::engine::event::{Event, Summary};
 use crate::engine::history::RunHistory;
 use crate::engine::plan::{Planned, plan};
 use crate::engine::saved::SavedPlan;
+use crate::fleet::Host;
 
 #[derive(Args)]
 pub struct ApplyArgs {
@@ -59,7 +62,23 @@ pub async fn run(mut args: ApplyArgs, color: Color) -> Ended {
         }
         None => context.hosts(&args.target).await?,
     };
-    let compiler = context.compiler(&args.scope)?;
+    let how = How { waves: &args.waves, yes: args.yes, rollback_on_failure: args.rollback_on_failure, prepared: None };
+    plan_and_apply(&context, hosts, &args.scope, saved.as_ref(), &how).await
+}
+
+/// How a plan is carried out once it is there.
+pub struct How<'a> {
+    pub waves: &'a WaveArgs,
+    pub yes: bool,
+    pub rollback_on_failure: bool,
+    /// The commit that is planned here, and becomes what is wanted before the first host is touched.
+    pub prepared: Option<&'a Prepared>,
+}
+
+/// Plans the hosts, asks, applies.
+pub async fn plan_and_apply(context: &Context, hosts: Vec<Host>, scope: &ScopeArgs, saved: Option<&SavedPlan>, how: &How<'_>) -> Ended {
+    let printer = &context.printer;
+    let compiler = context.compiler(scope)?;
     let mut summary = context.summary();
     context.work.sink.event(Event::PlanStarted { source: &context.source, hosts: hosts.len() });
     let planned = plan(&context.work, hosts, compiler, &mut summary).await;
@@ -70,7 +89,7 @@ pub async fn run(mut args: ApplyArgs, color: Color) -> Ended {
     } else {
         printer.plans()
     }
-    if let Some(saved) = &saved {
+    if let Some(saved) = saved {
         let fresh = planned.iter().try_for_each(|p| saved.compare(&p.session.host.id, &machine(&p.session), &p.plan));
         // A saved plan is for all its hosts or for none.
         let all = match summary.worst_dropped() {
@@ -90,33 +109,52 @@ pub async fn run(mut args: ApplyArgs, color: Color) -> Ended {
         close_all(planned.into_iter().map(|p| p.session).collect()).await;
         return Ok(summary_code(&summary));
     }
-    if busy > 0 {
-        if !args.json {
-            printer.plan_summary(&summary);
-        }
-        if !args.yes
-            && !super::context::confirmed(&printer, &context.work.stop, &format!("Apply to {}?", super::print::count(busy, "host"))).await?
-        {
-            close_all(planned.into_iter().map(|p| p.session).collect()).await;
-            printer.say("Nothing was changed.");
-            summary.declined = true;
-            return Ok(summary_code(&summary));
-        }
+    if busy > 0 && !printer.is_json() {
+        printer.plan_summary(&summary);
     }
-    finish(&context, planned, summary, &args, busy > 0).await
+    let question = match (busy, how.prepared) {
+        (0, None) => None,
+        (0, Some(_)) => Some("Commit?".to_owned()),
+        (_, None) => Some(format!("Apply to {}?", count(busy, "host"))),
+        (_, Some(_)) => Some(format!("Commit, and apply to {}?", count(busy, "host"))),
+    };
+    if let Some(question) = question.filter(|_| !how.yes)
+        && !super::context::confirmed(printer, &context.work.stop, &question).await?
+    {
+        close_all(planned.into_iter().map(|p| p.session).collect()).await;
+        printer.say("Nothing was changed.");
+        summary.declined = true;
+        return Ok(summary_code(&summary));
+    }
+    if let Some(prepared) = how.prepared {
+        let published = match prepared.publish() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Diagnostic::new(Code::Stale, "the branch was moved by somebody else meanwhile")
+                .hint("nothing was changed: try again")
+                .into()),
+            Err(fault) => Err(fault),
+        };
+        if let Err(fault) = published {
+            close_all(planned.into_iter().map(|p| p.session).collect()).await;
+            return Err(fault.into());
+        }
+        printer.json(&json!({"type": "committed", "commit": prepared.commit, "files": prepared.edit.files.keys().collect::<Vec<_>>()}));
+        printer.say(&format!("Committed {}: {}", prepared.commit.get(..12).unwrap_or(&prepared.commit), prepared.edit.message));
+    }
+    finish(context, planned, summary, how, busy > 0).await
 }
 
-async fn finish(context: &Context, planned: Vec<Planned>, planned_summary: Summary, args: &ApplyArgs, busy: bool) -> Ended {
+async fn finish(context: &Context, planned: Vec<Planned>, planned_summary: Summary, how: &How<'_>, busy: bool) -> Ended {
     // What the plan counted becomes what was done; what did not get so far stays failed.
     let mut summary = planned_summary.dropped_only();
     let run = context.run_header(Vec::new());
     let options = ApplyOptions {
-        rollback: args.rollback_on_failure.then(|| context.run_header(vec![run.id.clone()])),
+        rollback: how.rollback_on_failure.then(|| context.run_header(vec![run.id.clone()])),
         run: run.clone(),
-        batch: args.waves.batch,
-        canary: args.waves.canary,
-        max_failures: args.waves.max_failures,
-        lock_timeout: args.waves.lock_timeout,
+        batch: how.waves.batch,
+        canary: how.waves.canary,
+        max_failures: how.waves.max_failures,
+        lock_timeout: how.waves.lock_timeout,
     };
     for host in &planned {
         summary.unchanged += host.plan.unchanged;

@@ -12,6 +12,7 @@ use super::print::Printer;
 use super::{ConnectArgs, End, RepositoryArgs, ScopeArgs, TargetArgs};
 use crate::agent::protocol::{Answer, Call, RunHeader};
 use crate::diagnostic::{Code, Diagnostic, Result, Severity, nearest};
+use crate::engine::cluster;
 use crate::engine::compile::{Answers, Attempt, Compile, Compiler, Wanted};
 use crate::engine::event::{Source, Summary};
 use crate::engine::history::run_id;
@@ -149,7 +150,7 @@ impl Context {
     fn nobody(&self, target: &str) -> Diagnostic {
         if self.roster.hosts.is_empty() {
             return Diagnostic::new(Code::Settings, "the roster has no hosts")
-                .hint("write them into roster.yaml: `web1: 192.0.2.7` is enough; `localhost: {host: local}` is this machine");
+                .hint("write them into roster.yaml (`web1: 192.0.2.7` is enough; `localhost: {host: local}` is this machine), or name a roster with --roster");
         }
         let fault = Diagnostic::new(Code::Usage, format!("no host of the roster matches {target:?}"));
         match nearest(target, self.roster.hosts.iter().map(|h| h.id.as_str())) {
@@ -461,16 +462,18 @@ fn roster(snapshot: &Arc<Snapshot>, settings: &Settings, repository: &Repository
                 None if named.is_some() => {
                     return Err(Diagnostic::new(Code::Settings, format!("the roster {name} is not in the repository")).into());
                 }
-                None => {
-                    return Err(Diagnostic::new(Code::Settings, format!("there is no roster.yaml in {}", snapshot.name))
-                        .hint("write the hosts into it (`web1: 192.0.2.7` is enough), or name a roster with --roster")
-                        .into());
-                }
+                // There may be nodes, or the first is about to come.
+                None => (name, String::new()),
             }
         }
     };
     let text = if ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) { rendered(&name, &text)? } else { text };
-    Roster::parse(&text, &name, defaults)
+    let mut roster = Roster::parse(&text, &name, defaults)?;
+    // Another roster means other hosts.
+    if repository.roster.is_none() {
+        cluster::read(snapshot, defaults)?.add_to(&mut roster)?;
+    }
+    Ok(roster)
 }
 
 /// A roster's templates see no host and no other file.

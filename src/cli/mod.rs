@@ -3,6 +3,7 @@
 mod agent;
 mod apply;
 mod call;
+mod change;
 mod context;
 mod data;
 mod demo;
@@ -12,9 +13,11 @@ mod explain;
 mod init;
 mod lint;
 mod markdown;
+mod node;
 mod plan;
 pub mod print;
 mod progress;
+mod role;
 mod rollback;
 mod runs;
 mod see;
@@ -68,6 +71,12 @@ enum Command {
     Run(call::RunArgs),
     /// Call one execution function on many hosts
     Call(call::CallArgs),
+    /// The nodes of the cluster: add, list, show, remove
+    #[command(subcommand)]
+    Node(node::NodeCommand),
+    /// Which node is there for what, and why: show, assign, recalculate
+    #[command(subcommand)]
+    Role(role::RoleCommand),
     /// The host-side binary that this one carries
     Agent(agent::AgentArgs),
     /// The reference of state functions, from the code
@@ -93,6 +102,17 @@ pub struct RepositoryArgs {
     /// The roster (Salt's format) instead of the repository's
     #[arg(long, value_name = "FILE", env = "BASALT_ROSTER", help_heading = "Repository")]
     roster: Option<PathBuf>,
+}
+
+impl RepositoryArgs {
+    /// Hosts or files are not those of the tip of the repository's branch.
+    fn is_elsewhere(&self) -> bool {
+        self.commit.is_some() || self.salt_config.is_some() || self.roster.is_some()
+    }
+
+    fn at_commit(&self, commit: &str) -> RepositoryArgs {
+        RepositoryArgs { commit: Some(commit.to_owned()), ..self.clone() }
+    }
 }
 
 /// Which hosts are meant, in Salt's ways.
@@ -231,6 +251,8 @@ async fn dispatch(command: Command, color: Color) -> u8 {
         Command::Explain(args) => (false, explain::run(args, color).await),
         Command::Run(args) => (args.json, call::run(args, color).await),
         Command::Call(args) => (args.json, call::call(args, color).await),
+        Command::Node(command) => (command.json(), node::run(command, color).await),
+        Command::Role(command) => (command.json(), role::run(command, color).await),
         Command::Agent(args) => (false, agent::run(args)),
         Command::Doc(args) => (false, doc::run(args)),
         Command::Completions { shell } => (false, completions(shell)),

@@ -5,11 +5,14 @@
 
 pub mod answers;
 pub mod apply;
+pub mod cluster;
+pub mod commit;
 pub mod compile;
 pub mod decrypt;
 pub mod difference;
 pub mod download;
 pub mod event;
+pub mod facts;
 pub mod grains;
 pub mod history;
 pub mod link;

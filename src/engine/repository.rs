@@ -275,7 +275,7 @@ pub fn is_url(place: &str) -> bool {
 }
 
 /// The repository of a URL, fetched into the cache by the user's own git.
-fn fetched(url: &str, cache: &Path) -> Result<git2::Repository> {
+pub(super) fn fetched(url: &str, cache: &Path) -> Result<git2::Repository> {
     if url.starts_with('-') || url.starts_with("ext::") {
         return Err(Diagnostic::new(Code::Repository, format!("{url:?} is not a URL of a repository")).into());
     }

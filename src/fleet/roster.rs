@@ -130,7 +130,7 @@ impl Roster {
     /// Reads a roster that templates have been rendered in. `defaults` (Salt's `roster_defaults`) hold for keys that a host does not name;
     /// `file` is named in errors.
     pub fn parse(text: &str, file: &str, defaults: &Map) -> Result<Roster> {
-        Reader { text, file, warnings: Vec::new() }.read(defaults)
+        Reader::new(text, file).read(defaults)
     }
 
     pub fn get(&self, id: &str) -> Option<&Host> {
@@ -142,13 +142,23 @@ impl Roster {
     }
 }
 
-struct Reader<'a> {
+/// A roster being read, or a host that stands in a file of its own.
+pub(super) struct Reader<'a> {
     text: &'a str,
     file: &'a str,
-    warnings: Vec<Diagnostic>,
+    pub(super) warnings: Vec<Diagnostic>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(super) fn new(text: &'a str, file: &'a str) -> Reader<'a> {
+        Reader { text, file, warnings: Vec::new() }
+    }
+
+    /// Whether a host can have this key.
+    pub(super) fn knows(key: &str) -> bool {
+        KEYS.contains(&key) || key == "winrm" || WITHOUT_EFFECT.iter().any(|(name, _)| *name == key)
+    }
+
     fn read(mut self, defaults: &Map) -> Result<Roster> {
         let node = yaml::load_spanned(self.text, self.file).map_err(|error| discreet(*error))?;
         let entries = match node.data {
@@ -162,16 +172,22 @@ impl Reader<'_> {
         let mut hosts = Vec::with_capacity(entries.len());
         for (id, (place, node)) in entries {
             let id = id.to_text();
-            let legal = |c: char| !c.is_whitespace() && !c.is_control() && !"/\\,'\"".contains(c);
-            if id.is_empty() || id.starts_with(['-', '.']) || !id.chars().all(legal) {
-                return Err(self.error(place, format!("{id:?} cannot be a minion id")).hint("letters, digits, dots, dashes, _").into());
-            }
+            self.legal_id(&id, place)?;
             hosts.push(self.host(id, place, node, defaults)?);
         }
         Ok(Roster { hosts, warnings: self.warnings })
     }
 
-    fn host(&mut self, id: String, place: Place, node: Node, defaults: &Map) -> Result<Host> {
+    /// What becomes a name of files and a word in other people's commands has no odd characters.
+    pub(super) fn legal_id(&self, id: &str, place: Place) -> Result<()> {
+        let legal = |c: char| !c.is_whitespace() && !c.is_control() && !"/\\,'\"".contains(c);
+        if id.is_empty() || id.starts_with(['-', '.']) || !id.chars().all(legal) {
+            return Err(self.error(place, format!("{id:?} cannot be a minion id")).hint("letters, digits, dots, dashes, _").into());
+        }
+        Ok(())
+    }
+
+    pub(super) fn host(&mut self, id: String, place: Place, node: Node, defaults: &Map) -> Result<Host> {
         let mut entries = match node.data {
             Data::Map(entries) => entries,
             Data::Scalar(Value::Str(_)) => IndexMap::from([(Value::str("host"), (place, node))]),

@@ -1,0 +1,82 @@
+//! What commands that change the cluster have in common: the change is shown, planned as the commit that it would be, asked about, committed, applied.
+
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::json;
+
+use super::apply::{How, plan_and_apply};
+use super::context::{Context, cache_folder};
+use super::print::{Paint, Printer, clean, count};
+use super::{ConnectArgs, Ended, RepositoryArgs, ScopeArgs, WaveArgs};
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::engine::cluster::Change;
+use crate::engine::commit::{Edit, Prepared};
+use crate::engine::repository::Snapshot;
+use crate::fleet::role::{Assigned, Role};
+
+#[derive(Args)]
+pub struct ChangeArgs {
+    #[command(flatten)]
+    pub repository: RepositoryArgs,
+    #[command(flatten)]
+    pub connect: ConnectArgs,
+    #[command(flatten)]
+    waves: WaveArgs,
+    /// Do not ask
+    #[arg(short = 'y', long)]
+    yes: bool,
+    /// One JSON object per line
+    #[arg(long, requires = "yes")]
+    pub json: bool,
+}
+
+/// Carries out what `change` makes of the tip of the branch.
+pub async fn carry_out(args: &ChangeArgs, printer: Arc<Printer>, change: impl Fn(&Snapshot) -> Result<Change>) -> Ended {
+    if args.repository.is_elsewhere() {
+        return Err(Diagnostic::new(Code::Usage, "this command commits: it works on the tip of the repository's branch")
+            .hint("leave out --commit, --roster and --salt-config")
+            .into());
+    }
+    let mut made: Option<Change> = None;
+    let prepared = Prepared::new(&args.repository.repo, &cache_folder(), &mut |snapshot| {
+        let change = change(snapshot)?;
+        let edit: Edit = change.edit.clone();
+        let nothing = edit.files.is_empty();
+        made = Some(change);
+        Ok((!nothing).then_some(edit))
+    })?;
+    let Some(change) = made else { return Ok(0) };
+    tell(&printer, &change);
+    let Some(prepared) = prepared else {
+        printer.say("Every node has its role already.");
+        return Ok(0);
+    };
+    let repository = args.repository.at_commit(&prepared.commit);
+    let context = Context::open(&repository, &args.connect, printer)?;
+    let hosts = context.named(change.touched().iter())?;
+    let how = How { waves: &args.waves, yes: args.yes, rollback_on_failure: false, prepared: Some(&prepared) };
+    plan_and_apply(&context, hosts, &ScopeArgs::default(), None, &how).await
+}
+
+/// Who changes role, and why; how large the cluster becomes.
+fn tell(printer: &Printer, change: &Change) {
+    let (before, after) = (change.before.scale().name(), change.after.scale().name());
+    printer.json(&json!({"type": "cluster", "nodes": change.after.nodes.len(), "scale": after}));
+    let changed: Vec<&Assigned> = change.roles.iter().filter(|node| node.changes()).collect();
+    let width = changed.iter().map(|node| node.id.len()).max().unwrap_or_default();
+    for node in changed {
+        printer.json(&json!({
+            "type": "role_changed", "node": node.id, "before": node.before.map(Role::name), "role": node.role.name(), "reason": node.reason,
+        }));
+        let had = node.before.map_or("new", Role::name);
+        let roles = printer.paint(Paint::Yellow, &format!("{had} → {}", node.role));
+        printer.say(&format!("{:width$}  {roles}  ({})", clean(&node.id), clean(&node.reason)));
+    }
+    if before != after {
+        printer.say(&format!("The cluster's scale goes from {before} to {after}."));
+    }
+    if change.before.nodes.len() != change.after.nodes.len() {
+        printer.say(&format!("The cluster goes from {} to {}.", change.before.nodes.len(), count(change.after.nodes.len(), "node")));
+    }
+}

@@ -1,0 +1,180 @@
+//! `basalt node`: the nodes of the cluster. A node comes and goes by a commit, with the roles that change by it.
+
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::change::{ChangeArgs, carry_out};
+use super::context::{Context, Opened, now};
+use super::print::{Color, Printer, clean};
+use super::{Ended, RepositoryArgs};
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::engine::cluster;
+use crate::engine::facts::resources;
+use crate::engine::history::time_text;
+use crate::engine::session::Session;
+use crate::fleet::Host;
+use crate::fleet::cluster::{Node, path_of};
+use crate::fleet::role::{Resources, Role};
+use crate::value::Map;
+
+#[derive(Subcommand)]
+pub enum NodeCommand {
+    /// Take a host that ssh reaches into the cluster: it gets a role, and is made what that role says
+    Add(NodeAddArgs),
+    /// The nodes, in the order in which they joined
+    List(NodeListArgs),
+    /// What git has of a node
+    Show(NodeShowArgs),
+    /// Take a node out of the cluster; the others get the roles that they should have then
+    Remove(NodeRemoveArgs),
+}
+
+impl NodeCommand {
+    pub fn json(&self) -> bool {
+        match self {
+            NodeCommand::Add(args) => args.change.json,
+            NodeCommand::List(args) => args.json,
+            NodeCommand::Show(args) => args.json,
+            NodeCommand::Remove(args) => args.change.json,
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct NodeAddArgs {
+    /// The minion id that it gets
+    id: String,
+    /// A name or an address that ssh understands, or `local` for this machine
+    address: String,
+    /// The role it gets if it is large enough for it
+    #[arg(long, value_name = "ROLE")]
+    preferred_role: Option<String>,
+    /// The user to log in as
+    #[arg(long)]
+    user: Option<String>,
+    /// The port of its ssh
+    #[arg(long)]
+    port: Option<u16>,
+    /// Become root by sudo
+    #[arg(long)]
+    sudo: bool,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+#[derive(Args)]
+pub struct NodeListArgs {
+    #[command(flatten)]
+    repository: RepositoryArgs,
+    /// One JSON object per line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct NodeShowArgs {
+    /// The node's minion id
+    id: String,
+    #[command(flatten)]
+    repository: RepositoryArgs,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct NodeRemoveArgs {
+    /// The node's minion id
+    id: String,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+pub async fn run(command: NodeCommand, color: Color) -> Ended {
+    let printer = Arc::new(Printer::new(command.json(), color));
+    match command {
+        NodeCommand::Add(args) => add(args, printer).await,
+        NodeCommand::List(args) => list(&args, &printer),
+        NodeCommand::Show(args) => show(&args, &printer),
+        NodeCommand::Remove(args) => carry_out(&args.change, printer, |snapshot| cluster::remove(snapshot, &args.id, &Map::new())).await,
+    }
+}
+
+async fn add(args: NodeAddArgs, printer: Arc<Printer>) -> Ended {
+    let preferred = args.preferred_role.as_deref().map(str::parse::<Role>).transpose();
+    let preferred = preferred.map_err(|why| Diagnostic::new(Code::Usage, why))?;
+    let mut host = Host::new(&args.id, &args.address);
+    (host.user, host.port, host.sudo) = (args.user, args.port, args.sudo);
+    let mut node = Node { host, role: None, preferred, joined: time_text(now()), resources: None };
+    // What git would refuse is refused before the host is asked.
+    let opened = Opened::at(&args.change.repository, None)?;
+    cluster::add(&opened.snapshot, node.clone(), &Map::new())?;
+    let context = Context::open(&args.change.repository, &args.change.connect, printer.clone())?;
+    let found = facts(&context, &node.host).await?;
+    printer.say(&format!(
+        "{} has {} CPU cores, {} GB of memory, {} GB of disk.",
+        clean(&args.id),
+        found.cpu_cores,
+        found.memory_gb,
+        found.storage_gb
+    ));
+    if let Some((role, lacking)) = preferred.map(|role| (role, found.lacking(role))).filter(|(_, lacking)| !lacking.is_empty()) {
+        let note = Diagnostic::warning(Code::Settings, format!("{} is too small for the preferred role {role}", args.id));
+        printer.fault(&note.detail(format!("It has {}.", lacking.join(", "))));
+    }
+    node.resources = Some(found);
+    carry_out(&args.change, printer, |snapshot| cluster::add(snapshot, node.clone(), &Map::new())).await
+}
+
+async fn facts(context: &Context, host: &Host) -> Result<Resources> {
+    let work = &context.work;
+    let deadline = Instant::now() + work.run_timeout;
+    let mut session = Session::open(work.connect.as_ref(), host.clone(), work.stop.clone(), deadline).await?;
+    let found = resources(&mut session).await;
+    session.close().await;
+    found
+}
+
+fn list(args: &NodeListArgs, printer: &Printer) -> Ended {
+    let opened = Opened::at(&args.repository, args.repository.commit.as_deref())?;
+    let cluster = cluster::read(&opened.snapshot, &Map::new())?;
+    let width = |of: fn(&Node) -> usize| cluster.nodes.iter().map(of).max().unwrap_or_default();
+    let (ids, addresses) = (width(|node| node.host.id.len()), width(|node| node.host.address.len()));
+    for node in &cluster.nodes {
+        printer.json(&node_json(node));
+        let role = node.role.map_or("none", Role::name);
+        printer.say(&format!("{:ids$}  {:addresses$}  {role:<8}  joined {}", clean(&node.host.id), clean(&node.host.address), node.joined));
+    }
+    if cluster.nodes.is_empty() {
+        printer.say("The cluster has no nodes: `basalt node add ID ADDRESS` adds one.");
+    }
+    Ok(0)
+}
+
+fn show(args: &NodeShowArgs, printer: &Printer) -> Ended {
+    let opened = Opened::at(&args.repository, args.repository.commit.as_deref())?;
+    let cluster = cluster::read(&opened.snapshot, &Map::new())?;
+    printer.json(&node_json(cluster.node(&args.id)?));
+    if let Some(file) = opened.snapshot.read(&path_of(&args.id))? {
+        printer.say(&format!("# {}\n{}", path_of(&args.id), clean_lines(&String::from_utf8_lossy(&file.bytes))));
+    }
+    Ok(0)
+}
+
+fn clean_lines(text: &str) -> String {
+    text.lines().map(clean).collect::<Vec<_>>().join("\n")
+}
+
+fn node_json(node: &Node) -> serde_json::Value {
+    json!({
+        "type": "node", "node": node.host.id, "address": node.host.address, "role": node.role.map(Role::name),
+        "preferred": node.preferred.map(Role::name), "joined": node.joined, "resources": node.resources.map(resources_json),
+    })
+}
+
+fn resources_json(found: Resources) -> serde_json::Value {
+    json!({"cpu_cores": found.cpu_cores, "memory_gb": found.memory_gb, "storage_gb": found.storage_gb})
+}

@@ -1,0 +1,134 @@
+//! The cluster in a state repository: reading it, and the edits by which nodes come, go and change their roles.
+
+use std::collections::BTreeMap;
+
+use super::commit::Edit;
+use super::repository::Snapshot;
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::fleet::cluster::{Cluster, FILE, FOLDER, Node, path_of, with};
+use crate::fleet::role::{Assigned, Role};
+use crate::value::Map;
+
+/// A change of the cluster: what is committed, and what it means for its nodes.
+pub struct Change {
+    pub edit: Edit,
+    pub before: Cluster,
+    pub after: Cluster,
+    /// Of all nodes, in the order in which they joined.
+    pub roles: Vec<Assigned>,
+}
+
+impl Change {
+    /// The nodes that are to be reconciled: those whose role changes, and all of them when the scale does.
+    pub fn touched(&self) -> Vec<String> {
+        let scale = self.before.scale() != self.after.scale();
+        self.roles.iter().filter(|node| scale || node.changes()).map(|node| node.id.clone()).collect()
+    }
+
+    /// Takes over the roles that `after` should have. `files` are those edited so far.
+    fn new(
+        message: String,
+        snapshot: &Snapshot,
+        before: Cluster,
+        mut after: Cluster,
+        mut files: BTreeMap<String, Option<String>>,
+    ) -> Result<Change> {
+        let roles = after.assign();
+        for (node, assigned) in after.nodes.iter_mut().zip(&roles) {
+            node.role = Some(assigned.role);
+            if assigned.changes() {
+                let path = path_of(&assigned.id);
+                let text = match files.remove(&path) {
+                    Some(Some(text)) => text,
+                    _ => text_of(snapshot, &path)?,
+                };
+                files.insert(path, Some(with(&text, "role", Some(assigned.role.name()))));
+            }
+        }
+        Ok(Change { edit: Edit { message, files }, before, after, roles })
+    }
+}
+
+/// The cluster of a snapshot; one without nodes where there is none.
+pub fn read(snapshot: &Snapshot, defaults: &Map) -> Result<Cluster> {
+    let settings = snapshot.read(FILE)?.map(|file| String::from_utf8_lossy(&file.bytes).into_owned());
+    let mut files = BTreeMap::new();
+    for path in snapshot.paths().filter(|path| path.starts_with(FOLDER) && path.ends_with(".yaml")) {
+        files.insert(path.to_owned(), text_of(snapshot, path)?);
+    }
+    Cluster::parse(settings.as_deref(), &files, defaults)
+}
+
+/// A newcomer.
+pub fn add(snapshot: &Snapshot, node: Node, defaults: &Map) -> Result<Change> {
+    let before = read(snapshot, defaults)?;
+    let id = node.host.id.clone();
+    if before.nodes.iter().any(|other| other.host.id == id) {
+        return Err(Diagnostic::new(Code::Usage, format!("{id} is a node of the cluster already"))
+            .hint(format!("`basalt node remove {id}` first, or another name"))
+            .into());
+    }
+    // What is written is what would be read.
+    Cluster::parse(None, &BTreeMap::from([(path_of(&id), node.to_text())]), defaults)?;
+    let files = BTreeMap::from([(path_of(&id), Some(node.to_text()))]);
+    let mut after = before.clone();
+    after.nodes.push(node);
+    Change::new(format!("Add the node {id}"), snapshot, before, after, files)
+}
+
+/// A node that goes. What basalt made on it stays there.
+pub fn remove(snapshot: &Snapshot, id: &str, defaults: &Map) -> Result<Change> {
+    let before = read(snapshot, defaults)?;
+    before.node(id)?;
+    let mut after = before.clone();
+    after.nodes.retain(|node| node.host.id != id);
+    Change::new(format!("Remove the node {id}"), snapshot, before, after, BTreeMap::from([(path_of(id), None)]))
+}
+
+/// Every node gets the role that it should have.
+pub fn recalculate(snapshot: &Snapshot, defaults: &Map) -> Result<Change> {
+    let before = read(snapshot, defaults)?;
+    let after = before.clone();
+    Change::new("Recalculate the roles".to_owned(), snapshot, before, after, BTreeMap::new())
+}
+
+/// A node gets the role that somebody wishes, and prefers it from now on.
+pub fn assign(snapshot: &Snapshot, id: &str, role: Role, defaults: &Map) -> Result<Change> {
+    let before = read(snapshot, defaults)?;
+    let node = before.node(id)?;
+    let lacking = node.resources.map(|resources| resources.lacking(role)).unwrap_or_default();
+    if !lacking.is_empty() {
+        return Err(Diagnostic::new(Code::Usage, format!("{id} is too small for the role {role}"))
+            .detail(format!("It has {}.", lacking.join(", ")))
+            .hint(format!("where that is not so, correct `resources` in {}", path_of(id)))
+            .into());
+    }
+    if role == Role::Monolith && before.nodes.len() > 1 {
+        return Err(Diagnostic::new(Code::Usage, "a monolith is the only node of its cluster").into());
+    }
+    let path = path_of(id);
+    let mut text = with(&text_of(snapshot, &path)?, "role", Some(role.name()));
+    if before.automatic {
+        text = with(&text, "preferred_role", Some(role.name()));
+    }
+    let mut after = before.clone();
+    for node in after.nodes.iter_mut().filter(|node| node.host.id == id) {
+        (node.role, node.preferred) = (Some(role), Some(role));
+    }
+    let was = node.role;
+    let mut change = Change::new(format!("Assign the role {role} to {id}"), snapshot, before, after, BTreeMap::from([(path, Some(text))]))?;
+    for node in change.roles.iter_mut().filter(|node| node.id == id) {
+        node.before = was;
+        if node.role == role {
+            node.reason = "assigned".to_owned();
+        }
+    }
+    Ok(change)
+}
+
+fn text_of(snapshot: &Snapshot, path: &str) -> Result<String> {
+    match snapshot.read(path)? {
+        Some(file) => Ok(String::from_utf8_lossy(&file.bytes).into_owned()),
+        None => Err(Diagnostic::new(Code::Repository, format!("{path} is not in {}", snapshot.name)).into()),
+    }
+}
