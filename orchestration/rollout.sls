@@ -1,4 +1,4 @@
-# Storage first, then the edge, one host at a time: Salt's orchestration language. basalt compiles it today; the command that runs it comes later.
+# Storage first, then the edge, one host at a time: `basalt orchestrate orchestration.rollout`.
 storage:
   salt.state:
     - tgt: 'store*'

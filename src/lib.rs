@@ -6,7 +6,7 @@
 //!
 //! The crate's map, in the order in which modules may know each other (imports point to the left only; `tests/layers.rs` holds it):
 //!
-//! `value diagnostic secret budget yaml plan ← system ← object ← function ← agent ← fleet ← lang ← engine ← remote, store ← cli`
+//! `value diagnostic secret budget yaml plan ← system ← object ← function ← agent ← fleet ← lang ← engine ← remote, store ← orchestrate ← cli`
 //!
 //! Everything up to `agent` is also the host side (`basalt-agent`); the rest needs the feature `controller`. Its part
 //! `language` alone compiles trees; it is what fuzzing builds.
@@ -25,6 +25,8 @@ pub mod function;
 #[cfg(feature = "language")]
 pub mod lang;
 pub mod object;
+#[cfg(feature = "controller")]
+pub mod orchestrate;
 pub mod plan;
 #[cfg(feature = "controller")]
 pub mod remote;

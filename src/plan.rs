@@ -3,6 +3,8 @@
 //! `Low` is what the compiler made of the tree for one host, with every requisite already resolved to indexes. The agent turns a
 //! list of `Low` into a `Plan` of `Step`s; applying it gives one `Outcome` per low.
 
+pub mod requisite;
+
 use std::fmt;
 use std::str::FromStr;
 

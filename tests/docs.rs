@@ -158,6 +158,14 @@ fn the_yaml_of_the_documents_is_taken() {
                     assert!(roster.warnings.is_empty() && !roster.hosts.is_empty(), "{at}: {:?}", roster.warnings);
                     seen.1 += 1;
                 }
+                Some(name) if name.starts_with("# orchestration/") => {
+                    let root = folder.path().join(format!("orchestration{line}"));
+                    std::fs::create_dir(&root).unwrap();
+                    std::fs::write(root.join("it.sls"), &block).unwrap();
+                    let answer = show(&root, "low", &grains, &at, &["it"]);
+                    let jobs = answer["low"].as_array().unwrap();
+                    assert!(!jobs.is_empty() && jobs.iter().all(|job| job["state"] == "salt"), "{at}: {jobs:?}");
+                }
                 Some("# cluster.yaml") => {
                     Cluster::parse(Some(&block), &BTreeMap::new(), &Map::new()).unwrap_or_else(|e| panic!("{e}"));
                 }

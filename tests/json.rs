@@ -58,6 +58,11 @@ fn every_line_has_exactly_the_documented_fields() {
         "/etc/a:\n  file.managed:\n    - contents: a\n    - mode: 0644\necho hello:\n  cmd.run: []\n",
     )
     .unwrap();
+    std::fs::write(
+        repository.join("states/steps.sls"),
+        "a:\n  salt.state:\n    - tgt: web1\n    - sls: common\nb:\n  salt.function:\n    - name: test.ping\n    - tgt: web1\n",
+    )
+    .unwrap();
     std::fs::create_dir(repository.join("nodes")).unwrap();
     std::fs::write(repository.join("nodes/node1.yaml"), format!("host: local\nroot: {}\n", root.display())).unwrap();
     let script = "git add -A; git -c user.name=t -c user.email=t@localhost commit -qm nodes";
@@ -75,6 +80,7 @@ fn every_line_has_exactly_the_documented_fields() {
         &["lint", "--json"],
         &["plan", "--json", "nobody"],
         &["diff", "--json", "HEAD"],
+        &["orchestrate", "steps", "--yes", "--json"],
         &["role", "recalculate", "--yes", "--json"],
         &["role", "show", "--json"],
         &["node", "list", "--json"],
@@ -95,6 +101,7 @@ fn every_line_has_exactly_the_documented_fields() {
         seen.insert(kind.to_owned());
     }
     let wanted = "plan_started host_planned host_failed run_started output state_done host_done rolled_back summary error run answer seen exited diff_started difference diff_summary finding linted \
-                  cluster role role_changed node committed";
+                  cluster role role_changed node committed \
+                  orchestration_started job_started job_done orchestration_done";
     assert_eq!(seen, wanted.split(' ').map(str::to_owned).collect::<BTreeSet<_>>());
 }

@@ -14,7 +14,6 @@ pub mod planner;
 mod probe;
 pub mod projection;
 pub mod protocol;
-pub mod requisite;
 pub mod revert;
 pub mod run;
 pub mod serve;

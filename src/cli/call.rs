@@ -12,7 +12,7 @@ use super::{ConnectArgs, Ended, FormArgs, RepositoryArgs, ScopeArgs, TargetArgs,
 use crate::agent::protocol::{Answer, Body, Call};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::answers::{Asking, Found};
-use crate::engine::event::Event;
+use crate::engine::event::{Event, Sink};
 use crate::engine::plan::on_all;
 use crate::engine::session::Session;
 use crate::lang::function::refused;
@@ -135,8 +135,7 @@ pub async fn call(args: CallArgs, color: Color) -> Ended {
         for notice in notices {
             printer.fault(&Diagnostic::warning(Code::Failed, format!("{host}: {notice}")));
         }
-        printer.json(&json!({"type": "answer", "host": host, "value": value}));
-        printer.say(&format!("{}:\n{}", printer.paint(Paint::Bold, &clean(&host)), indented(&value)));
+        printer.event(Event::Answered { host: &host, value: &value });
     }
     printer.faults();
     Ok(summary_code(&summary))
@@ -159,14 +158,6 @@ fn parse_call(function: &str, arguments: &[String]) -> Result<Call> {
         return Err(fault.hint("name it MODULE.FUN, as in `pkg.version`").into());
     }
     Ok(call)
-}
-
-fn indented(value: &Value) -> String {
-    let text = match value {
-        Value::List(_) | Value::Map(_) => serde_json::to_string_pretty(value).unwrap_or_default(),
-        scalar => scalar.to_text(),
-    };
-    text.lines().map(|line| format!("    {}", clean(line))).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -96,33 +96,7 @@ impl Context {
 
     /// The hosts that a target means. Where it speaks of grains or pillar, those are known from the last hour or asked.
     pub async fn hosts(&self, target: &TargetArgs) -> std::result::Result<Vec<Host>, End> {
-        let empty = Map::new();
-        let nodegroups = self.settings.nodegroups.as_ref().unwrap_or(&empty);
-        let parsed = Target::parse(form(target), &target.target, nodegroups)?;
-        let hosts = if parsed.needs_grains() || parsed.needs_pillar() {
-            let grains = self.grains().await?;
-            let pillars = if parsed.needs_pillar() { Some(self.tree(&ScopeArgs::default())?) } else { None };
-            let mut chosen = Vec::new();
-            for host in &self.roster.hosts {
-                let Some(grains) = grains.get(&host.id) else { continue };
-                let pillar = match &pillars {
-                    Some(tree) => tree.pillar_of(&host.id, grains).map_err(crate::engine::plan::joined)?,
-                    None => Map::new(),
-                };
-                if parsed.matches(&host.id, grains, &pillar)? {
-                    chosen.push(host.clone());
-                }
-            }
-            chosen
-        } else {
-            let mut chosen = Vec::new();
-            for host in &self.roster.hosts {
-                if parsed.matches(&host.id, &empty, &empty)? {
-                    chosen.push(host.clone());
-                }
-            }
-            chosen
-        };
+        let (parsed, hosts) = self.matching(&target.target, form(target)).await?;
         let ids: Vec<&str> = self.roster.ids().collect();
         match parsed.complaint(hosts.len(), &ids) {
             // One that was not reached may be the one that is meant.
@@ -135,6 +109,39 @@ impl Context {
             Some(fault) => Err(fault.into()),
             None => Ok(hosts),
         }
+    }
+
+    /// The hosts that an expression means, be it none.
+    pub async fn matching(&self, expression: &str, form: Form) -> Result<(Target, Vec<Host>)> {
+        let empty = Map::new();
+        let nodegroups = self.settings.nodegroups.as_ref().unwrap_or(&empty);
+        let parsed = Target::parse(form, expression, nodegroups)?;
+        let mut chosen = Vec::new();
+        if parsed.needs_grains() || parsed.needs_pillar() {
+            let grains = self.grains().await?;
+            let pillars = if parsed.needs_pillar() { Some(self.tree(&ScopeArgs::default())?) } else { None };
+            for host in &self.roster.hosts {
+                let Some(grains) = grains.get(&host.id) else { continue };
+                let pillar = match &pillars {
+                    Some(tree) => tree.pillar_of(&host.id, grains).map_err(crate::engine::plan::joined)?,
+                    None => Map::new(),
+                };
+                if parsed.matches(&host.id, grains, &pillar)? {
+                    chosen.push(host.clone());
+                }
+            }
+        } else {
+            for host in &self.roster.hosts {
+                if parsed.matches(&host.id, &empty, &empty)? {
+                    chosen.push(host.clone());
+                }
+            }
+        }
+        Ok((parsed, chosen))
+    }
+
+    pub fn knows(&self, id: &str) -> bool {
+        self.roster.get(id).is_some()
     }
 
     /// What a command begins to count with: the hosts that the target could not be compared with.
@@ -195,6 +202,11 @@ impl Context {
         seen(&self.store, host).filter(|(age, _)| *age < GRAINS_AGE).map(|(_, grains)| grains)
     }
 
+    /// Writes something down for later commands.
+    pub fn keep(&self, key: &str, what: &impl Serialize) {
+        remember(&self.store, key, what);
+    }
+
     fn remember_seen(&self, host: &str, grains: &Map) {
         remember(&self.store, &format!("grains/{host}"), &Seen { time: now(), grains: grains.clone() });
     }
@@ -214,12 +226,21 @@ impl Context {
     }
 
     pub fn compiler(&self, scope: &ScopeArgs) -> Result<Compiler> {
-        Ok(Arc::new(Listening { tree: self.tree(scope)?, answers: self.answers.clone() }))
+        Ok(self.listening(self.tree(scope)?))
+    }
+
+    /// A compiler whose hosts' answers are remembered.
+    pub fn listening(&self, tree: TreeCompiler) -> Compiler {
+        Arc::new(Listening { tree, answers: self.answers.clone() })
     }
 
     pub fn tree(&self, scope: &ScopeArgs) -> Result<TreeCompiler> {
         let what = if scope.sls.is_empty() { What::Highstate } else { What::Sls(scope.sls.clone()) };
-        TreeCompiler::new(&self.snapshot, &self.settings, what, pillar(scope)?, cache_folder())
+        self.tree_of(what, pillar(scope)?)
+    }
+
+    pub fn tree_of(&self, what: What, pillar: Option<Map>) -> Result<TreeCompiler> {
+        TreeCompiler::new(&self.snapshot, &self.settings, what, pillar, cache_folder())
     }
 
     pub fn run_header(&self, rolls_back: Vec<String>) -> RunHeader {

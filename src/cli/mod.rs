@@ -14,6 +14,7 @@ mod init;
 mod lint;
 mod markdown;
 mod node;
+mod orchestrate;
 mod plan;
 pub mod print;
 mod progress;
@@ -71,6 +72,8 @@ enum Command {
     Run(call::RunArgs),
     /// Call one execution function on many hosts
     Call(call::CallArgs),
+    /// Carry out jobs over many hosts, in the order of an orchestration SLS
+    Orchestrate(orchestrate::OrchestrateArgs),
     /// The nodes of the cluster: add, list, show, remove
     #[command(subcommand)]
     Node(node::NodeCommand),
@@ -251,6 +254,7 @@ async fn dispatch(command: Command, color: Color) -> u8 {
         Command::Explain(args) => (false, explain::run(args, color).await),
         Command::Run(args) => (args.json, call::run(args, color).await),
         Command::Call(args) => (args.json, call::call(args, color).await),
+        Command::Orchestrate(args) => (args.json, orchestrate::run(args, color).await),
         Command::Node(command) => (command.json(), node::run(command, color).await),
         Command::Role(command) => (command.json(), role::run(command, color).await),
         Command::Agent(args) => (false, agent::run(args)),

@@ -15,6 +15,7 @@ use super::progress::Progress;
 use crate::diagnostic::{Code, Diagnostic, Severity};
 use crate::engine::event::{Event, Sink, Source, Summary};
 use crate::plan::{Action, Change, HostPlan, Kind, Outcome, Step, Tally, Verdict};
+use crate::value::Value;
 
 /// The version of the JSON lines; stands in `plan_started`. Grows when a field changes its meaning or goes.
 pub const JSON_VERSION: u32 = 1;
@@ -108,7 +109,7 @@ impl Printer {
     pub fn fault(&self, fault: &Diagnostic) {
         if self.json {
             let kind = if fault.severity == Severity::Error { "error" } else { "warning" };
-            out(&format!("{}\n", json!({"type": kind, "kind": fault.code, "message": fault.summary, "fault": fault})));
+            out(&format!("{}\n", fault_json(kind, fault)));
         } else {
             let text = self.fault_text(fault, "");
             self.state().progress.suspend(|| {
@@ -389,6 +390,20 @@ impl Sink for Printer {
                 }
             }
             Event::Stopped { reason } => self.say(&self.paint(Paint::Yellow, &format!("Stopped: {reason}."))),
+            Event::JobStarted { id, job, number, of } => {
+                self.say(&format!("{} {}", self.paint(Paint::Bold, &format!("{number}/{of} {}", clean(id))), job));
+            }
+            Event::JobPlanned { test } => {
+                if test {
+                    self.plans();
+                } else {
+                    self.faults();
+                    self.state().plans.clear();
+                }
+            }
+            Event::JobFailed { fault, .. } => self.fault(fault),
+            Event::JobDone { id, result, comment, .. } => self.job_done(id, result, comment),
+            Event::Answered { host, value } => self.say(&answer_text(&self.paint(Paint::Bold, &clean(host)), value)),
             Event::RolledBack { host, run, changes, .. } => {
                 self.say(&format!("{host}: run {run} taken back, {} changed.", count(changes, "object")))
             }
@@ -397,6 +412,18 @@ impl Sink for Printer {
 }
 
 impl Printer {
+    fn job_done(&self, id: &str, result: &str, comment: &str) {
+        self.faults();
+        let paint = match result {
+            "failed" => Paint::Red,
+            "changed" => Paint::Cyan,
+            "skipped" => Paint::Yellow,
+            _ => Paint::Green,
+        };
+        let why = if comment.is_empty() { String::new() } else { format!("  ({})", clean(comment)) };
+        self.say(&format!("{}  {}{why}\n", self.paint(paint, result), clean(id)));
+    }
+
     fn state_done(&self, host: &str, id: &str, state: &str, name: &str, outcome: &Outcome) {
         let mut state_of_all = self.state();
         let recap = state_of_all.tallies.entry(host.to_owned()).or_default();
@@ -471,11 +498,31 @@ fn event_json(event: &Event<'_>) -> Option<serde_json::Value> {
         }),
         Event::Line { host, text } => json!({"type": "output", "host": host, "line": text}),
         Event::Stopped { reason } => json!({"type": "stopped", "reason": reason}),
+        Event::JobStarted { id, job, number, of } => json!({"type": "job_started", "id": id, "job": job, "number": number, "of": of}),
+        Event::JobDone { id, job, result, comment } => {
+            json!({"type": "job_done", "id": id, "job": job, "result": result, "comment": comment})
+        }
+        Event::JobFailed { fault, .. } => return Some(fault_json("warning", fault)),
+        Event::Answered { host, value } => json!({"type": "answer", "host": host, "value": value}),
         Event::RolledBack { host, run, by, changes } => {
             json!({"type": "rolled_back", "host": host, "run": run, "by": by, "changes": changes})
         }
-        Event::Busy { .. } | Event::StateStarted { .. } => return None,
+        Event::Busy { .. } | Event::StateStarted { .. } | Event::JobPlanned { .. } => return None,
     })
+}
+
+fn fault_json(kind: &str, fault: &Diagnostic) -> serde_json::Value {
+    json!({"type": kind, "kind": fault.code, "message": fault.summary, "fault": fault})
+}
+
+/// What an execution function gave, below the host's name.
+pub fn answer_text(host: &str, value: &Value) -> String {
+    let text = match value {
+        Value::List(_) | Value::Map(_) => serde_json::to_string_pretty(value).unwrap_or_default(),
+        scalar => scalar.to_text(),
+    };
+    let lines: Vec<String> = text.lines().map(|line| format!("    {}", clean(line))).collect();
+    format!("{host}:\n{}", lines.join("\n"))
 }
 
 fn plan_started(source: &Source, hosts: usize) -> serde_json::Value {

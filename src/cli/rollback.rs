@@ -12,6 +12,7 @@ use crate::engine::apply::{ApplyOptions, Results, apply, close_all};
 use crate::engine::event::Event;
 use crate::engine::history::RunHistory;
 use crate::engine::rollback::{Ask, choose, journals, plan};
+use crate::orchestrate::Record;
 
 #[derive(Args)]
 pub struct RollbackArgs {
@@ -44,10 +45,42 @@ pub struct RollbackArgs {
 pub async fn run(args: RollbackArgs, color: Color) -> Ended {
     let printer = Arc::new(Printer::new(args.json, color));
     let context = Context::open(&args.repository, &args.connect, printer.clone())?;
+    match args.run.as_deref().and_then(|run| super::orchestrate::read(context.store.as_ref(), run).ok()) {
+        Some(record) => orchestration(&args, &context, &record).await,
+        None => one(&args, &context, args.run.as_deref(), args.yes).await,
+    }
+}
+
+/// All runs of an orchestration, the newest first. One that cannot be taken back ends it: those before it stand on it.
+async fn orchestration(args: &RollbackArgs, context: &Context, record: &Record) -> Ended {
+    let printer = &context.printer;
+    let runs = record.runs();
+    printer.say(&format!("Taking back orchestration {}: {}.", record.id, count(runs.len(), "run")));
+    if !args.yes && !runs.is_empty() && !confirmed(printer, &context.work.stop, "Take all of them back?").await? {
+        printer.say("Nothing was changed.");
+        return Ok(8);
+    }
+    for run in runs {
+        let code = one(args, context, Some(run), true).await?;
+        if code != 0 {
+            return Ok(code);
+        }
+    }
+    Ok(0)
+}
+
+/// One run; of an orchestration also one that found nothing to change, and left no journal.
+async fn one(args: &RollbackArgs, context: &Context, run: Option<&str>, yes: bool) -> Ended {
+    let printer = &context.printer;
     let hosts = context.hosts(&args.target).await?;
     let mut summary = context.summary();
     let journals = journals(&context.work, hosts, &mut summary).await;
-    let run = match choose(&journals, args.run.as_deref()) {
+    let unknown = |run: &str| !journals.iter().any(|(_, runs)| runs.iter().any(|record| record.header.id == run));
+    if run.is_some_and(|run| run != args.run.as_deref().unwrap_or(run) && unknown(run)) {
+        close_all(journals.into_iter().map(|(session, _)| session).collect()).await;
+        return Ok(summary_code(&summary));
+    }
+    let run = match choose(&journals, run) {
         Ok(run) => run,
         Err(fault) => {
             printer.plans();
@@ -72,7 +105,7 @@ pub async fn run(args: RollbackArgs, color: Color) -> Ended {
         printer.plan_summary(&summary);
     }
     let busy = planned.iter().filter(|p| !p.plan.steps.is_empty()).count();
-    if busy > 0 && !args.yes && !confirmed(&printer, &context.work.stop, &format!("Take {run} back on {}?", count(busy, "host"))).await? {
+    if busy > 0 && !yes && !confirmed(printer, &context.work.stop, &format!("Take {run} back on {}?", count(busy, "host"))).await? {
         close_all(planned.into_iter().map(|p| p.session).collect()).await;
         printer.say("Nothing was changed.");
         summary.declined = true;

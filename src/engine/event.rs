@@ -6,6 +6,7 @@ use super::apply::HostResult;
 use crate::agent::protocol::Applied;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::plan::{Action, HostPlan, Outcome, Step, Tally, Verdict};
+use crate::value::Value;
 
 /// Gets every event, in the order in which things happened; never blocks for long.
 pub trait Sink: Send + Sync {
@@ -71,6 +72,34 @@ pub enum Event<'a> {
     /// The rest is not started: why.
     Stopped {
         reason: &'a str,
+    },
+    /// A job of an orchestration begins.
+    JobStarted {
+        id: &'a str,
+        job: &'a str,
+        number: usize,
+        of: usize,
+    },
+    /// The hosts of a job have been planned; with `test` that is all.
+    JobPlanned {
+        test: bool,
+    },
+    /// A job cannot be done: why.
+    JobFailed {
+        id: &'a str,
+        fault: &'a Diagnostic,
+    },
+    /// `result`: `ok changed failed skipped`.
+    JobDone {
+        id: &'a str,
+        job: &'a str,
+        result: &'a str,
+        comment: &'a str,
+    },
+    /// What an execution function gave.
+    Answered {
+        host: &'a str,
+        value: &'a Value,
     },
     /// A host was taken back.
     RolledBack {

@@ -10,8 +10,8 @@
 //!                                                      resources: {cpu_cores: 8, memory_gb: 32, storage_gb: 900}
 //! ```
 //!
-//! A file for each node, so that two who join at once do not edit the same one. Nodes stand in the roster beside those of `roster.yaml`, and have the grains
-//! `role` and `scale`. Commands edit these files by single lines: comments and other people's order stay.
+//! A file for each node, so that two who join at once do not edit the same one. Nodes stand in the roster beside those of `roster.yaml`, have the grains
+//! `role`, `preferred_role`, `scale` and `joined`, and tell each other `node_info` by way of the mine. Commands edit these files by single lines: comments and other people's order stay.
 
 use std::collections::BTreeMap;
 
@@ -187,10 +187,23 @@ impl Node {
         if let Some(role) = self.role {
             grains.insert("role", role.name());
         }
+        if let Some(role) = self.preferred {
+            grains.insert("preferred_role", role.name());
+        }
         grains.insert("scale", scale.name());
+        grains.insert("joined", self.joined.as_str());
         host.minion_opts.insert("grains", Value::Map(grains));
+        host.mine_functions.get_or_insert_with(node_info);
         host
     }
+}
+
+/// What a node tells the others, unless its file says otherwise: `mine.get('*', 'node_info')`.
+fn node_info() -> Value {
+    let grains = ["role", "preferred_role", "joined", "num_cpus", "mem_total"].map(Value::str);
+    let function: Map = [("mine_function", Value::str("grains.item"))].into_iter().collect();
+    let call = std::iter::once(Value::Map(function)).chain(grains).collect();
+    Value::Map([("node_info", Value::List(call))].into_iter().collect())
 }
 
 fn node(path: &str, text: &str, defaults: &Map) -> Result<(Node, Vec<Diagnostic>)> {

@@ -11,10 +11,12 @@ pub mod network;
 mod path;
 mod random;
 mod refused;
+mod roles;
 mod slsutil;
 mod version;
 
 pub use refused::refused;
+pub use roles::scale_of;
 
 use crate::diagnostic::{Code, Diagnostic, Result, nearest};
 use crate::lang::jinja::{Context, Renderer, Templates};
@@ -29,7 +31,7 @@ pub struct Site<'a> {
 
 type Function = fn(&Site<'_>, Call<'_>) -> Result<Value>;
 
-fn tables() -> [&'static [(&'static str, Function)]; 10] {
+fn tables() -> [&'static [(&'static str, Function)]; 11] {
     [
         lookup::TABLE,
         slsutil::TABLE,
@@ -41,6 +43,7 @@ fn tables() -> [&'static [(&'static str, Function)]; 10] {
         check::TABLE,
         matching::TABLE,
         random::TABLE,
+        roles::TABLE,
     ]
 }
 

@@ -506,7 +506,10 @@ fn execute(run: &Run, name: &str, args: Args) -> Done {
         }
         return Ok(first);
     }
-    Ok(holes.back(&result))
+    match (crate::lang::function::scale_of(name, &result), view(&holes.back(&result))) {
+        (Some(scale), View::Dict(dict)) => Ok(Value::from_object(Dict::new(dict.items(), Flavour::Roles(scale)))),
+        _ => Ok(holes.back(&result)),
+    }
 }
 
 /// The global functions, by name.

@@ -244,6 +244,9 @@ pub fn attribute(value: &Value, name: &str) -> Done {
     }
     defined_or_propagate(value)?;
     if let View::Dict(dict) = view(value) {
+        if let (Flavour::Roles(scale), "scale") = (dict.flavour, name) {
+            return Ok(Value::from(scale));
+        }
         // A dict's own methods come first, as in Python; names that are no methods are its keys.
         if let Some(found) = dict.get_str(name).filter(|_| !super::method::exists(value, name)) {
             return Ok(found);

@@ -262,6 +262,8 @@ pub enum Flavour {
     Ordered,
     /// pillar, grains, opts as Salt hands them out: a proxy of a dict.
     Proxy,
+    /// The roles of a cluster's nodes, which is of this scale: `roles.scale`, and no item.
+    Roles(&'static str),
 }
 
 pub struct Dict {

@@ -2,7 +2,7 @@
 //!
 //! The planner asks with planned fates, the runner with real ones.
 
-use crate::plan::{Indexes, Low, RequisiteKind};
+use super::{Indexes, Low, RequisiteKind};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Maybe {

@@ -1,0 +1,13 @@
+//! Orchestration: an SLS whose states are jobs over many hosts (`salt.state`, `salt.function`, …), carried out from the controller in Salt's order.
+//!
+//! - [`job`]: what a state of such an SLS asks for, read from its arguments.
+//! - [`run`]: the jobs one after the other, as their requisites say.
+//! - [`record`]: what the store remembers, so that a run that stopped goes on where it was, and can be taken back as one.
+
+pub mod job;
+pub mod record;
+pub mod run;
+
+pub use job::{Job, Task, jobs};
+pub use record::{Record, Standing, are_of};
+pub use run::{Ground, Orchestrated, carry_out};

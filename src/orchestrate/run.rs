@@ -1,0 +1,376 @@
+//! Carrying an orchestration out: one job after the other, as its requisites say. A job's hosts are planned when its turn comes, for what came before may have
+//! changed them.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::job::{FunctionTask, Job, On, StateTask, Task};
+use super::record::{JobRecord, Record, Standing, are_of};
+use crate::agent::protocol::{Answer, Call, RunHeader};
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::engine::apply::{ApplyOptions, HostResult, apply, close_all};
+use crate::engine::compile::Compiler;
+use crate::engine::event::{Event, Summary};
+use crate::engine::history::RunHistory;
+use crate::engine::plan::{Planned, Work, on_all, plan};
+use crate::engine::session::Session;
+use crate::fleet::{Form, Host};
+use crate::lang::What;
+use crate::plan::requisite::{Fate, Maybe, Status, status};
+use crate::value::{Map, Value};
+
+/// Orchestrations that start others go no deeper than this.
+const DEEPEST: usize = 8;
+
+/// So often a job is planned whose hosts others change.
+const PLANS: usize = 3;
+
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What an orchestration stands on: the command line, or a daemon.
+pub trait Ground: Send + Sync {
+    fn work(&self) -> &Work;
+    /// The hosts that a target means.
+    fn hosts<'a>(&'a self, target: &'a str, form: Form) -> Later<'a, Result<Vec<Host>>>;
+    /// Whether this is a host that is known.
+    fn knows(&self, id: &str) -> bool;
+    fn compiler(&self, what: What, pillar: Option<Map>) -> Result<Compiler>;
+    /// The jobs of an orchestration SLS.
+    fn jobs<'a>(&'a self, sls: &'a [String], pillar: Option<Map>) -> Later<'a, Result<Vec<Job>>>;
+    fn run_header(&self) -> RunHeader;
+    fn new_history(&self, run: RunHeader) -> RunHistory;
+    fn remember_run(&self, history: &RunHistory);
+    fn remember(&self, record: &Record);
+    fn now_ms(&self) -> u64;
+    /// Seconds to wait for another run on a host.
+    fn lock_timeout(&self) -> u64;
+}
+
+/// What became of an orchestration.
+#[derive(Clone, Debug, Default)]
+pub struct Orchestrated {
+    pub changed: bool,
+    pub failed: bool,
+    pub interrupted: bool,
+    /// The faults met, for the exit code.
+    pub codes: Vec<Code>,
+}
+
+/// What became of a job.
+struct Done {
+    changed: bool,
+    /// Why it failed.
+    failed: Option<String>,
+    comment: String,
+    codes: Vec<Code>,
+}
+
+impl Done {
+    fn failed(why: impl Into<String>, code: Code) -> Done {
+        Done { changed: false, failed: Some(why.into()), comment: String::new(), codes: vec![code] }
+    }
+
+    fn standing(&self) -> Standing {
+        match (&self.failed, self.changed) {
+            (Some(_), _) => Standing::Failed,
+            (None, true) => Standing::Changed,
+            (None, false) => Standing::Ok,
+        }
+    }
+}
+
+/// The fate of a job that something before it kept from running.
+const KEPT: Fate = Fate { failed: true, changes: Maybe::No, ran: false };
+
+/// Why its requisites keep a job from running, and what that is to those that wait for it. `None`: it runs.
+fn kept(status: Status, jobs: &[Job], test: bool) -> Option<(String, Fate)> {
+    let stays = Fate { ran: false, ..Fate::SAME };
+    match status {
+        Status::Failed(of) => {
+            let names: Vec<&str> = of.iter().filter_map(|at| jobs.get(*at)).map(|job| job.low.id.as_str()).collect();
+            Some((format!("required jobs failed: {}", names.join(", ")), KEPT))
+        }
+        Status::Stays(why) => Some((why.to_owned(), stays)),
+        Status::IfFails(_) => Some(("nothing failed that it waits for".to_owned(), stays)),
+        Status::Unknown(_) if test => Some(("runs if what it watches changes".to_owned(), Fate::UNKNOWN)),
+        Status::Met | Status::Changed(_) | Status::MayChange(_) | Status::Unknown(_) => None,
+    }
+}
+
+fn maybe(changes: bool) -> Maybe {
+    if changes { Maybe::Yes } else { Maybe::No }
+}
+
+/// Carries out the jobs that `record` does not have as done. With `test` hosts are planned and nothing is changed.
+pub async fn carry_out(ground: &dyn Ground, jobs: &[Job], record: &mut Record, test: bool) -> Orchestrated {
+    Carry { ground, record, test }.jobs(jobs, &[]).await
+}
+
+/// An orchestration under way.
+struct Carry<'a> {
+    ground: &'a dyn Ground,
+    record: &'a mut Record,
+    test: bool,
+}
+
+impl Carry<'_> {
+    /// Jobs whose records stand at `path`.
+    async fn jobs(&mut self, jobs: &[Job], path: &[usize]) -> Orchestrated {
+        let (ground, test) = (self.ground, self.test);
+        let mut fates: Vec<Option<Fate>> = vec![None; jobs.len()];
+        let mut all = Orchestrated::default();
+        let mut halted = None;
+        for (index, job) in jobs.iter().enumerate() {
+            let told = |standing: Standing, comment: &str| {
+                ground.work().sink.event(Event::JobDone { id: &job.low.id, job: &job.low.function(), result: standing.name(), comment });
+            };
+            let here = [path, &[index]].concat();
+            let standing = self.job(&here).map_or(Standing::Waits, |job| job.standing);
+            if standing.is_done() {
+                fates[index] = Some(Fate { failed: false, changes: maybe(standing == Standing::Changed), ran: true });
+                told(standing, "done before");
+                continue;
+            }
+            if ground.work().stop.is_pulled() {
+                all.interrupted = true;
+                break;
+            }
+            let fate = |at: usize| fates.get(at).copied().flatten().unwrap_or(Fate::SAME);
+            let kept = match &halted {
+                Some(by) => Some((format!("{by} failed, and says failhard"), KEPT)),
+                None => kept(status(&job.low, &fate, &fate), jobs, test),
+            };
+            let (standing, comment, fate) = match kept {
+                Some((why, fate)) => (Standing::Skipped, why, fate),
+                None => {
+                    self.mark(&here, Standing::Begun, "");
+                    let (id, name) = (&job.low.id, &job.low.function());
+                    ground.work().sink.event(Event::JobStarted { id, job: name, number: index + 1, of: jobs.len() });
+                    let done = self.tries(job, &here).await;
+                    all.codes.extend(&done.codes);
+                    all.changed |= done.changed;
+                    if done.failed.is_some() && job.low.control.failhard {
+                        halted = Some(job.low.id.clone());
+                    }
+                    let changes = if test && done.changed { Maybe::Unknown } else { maybe(done.changed) };
+                    let fate = Fate { failed: done.failed.is_some(), changes, ran: true };
+                    (done.standing(), done.failed.unwrap_or(done.comment), fate)
+                }
+            };
+            if ground.work().stop.is_pulled() && standing == Standing::Failed {
+                // Broken off, not failed: it is begun again when it is gone on with.
+                all.interrupted = true;
+                break;
+            }
+            all.failed |= fate.failed;
+            fates[index] = Some(fate);
+            self.mark(&here, standing, &comment);
+            told(standing, &comment);
+        }
+        all
+    }
+
+    fn job(&mut self, path: &[usize]) -> Option<&mut JobRecord> {
+        let (last, before) = path.split_last()?;
+        self.record.at(before)?.get_mut(*last)
+    }
+
+    fn mark(&mut self, path: &[usize], standing: Standing, comment: &str) {
+        if let Some(job) = self.job(path) {
+            job.standing = standing;
+            comment.clone_into(&mut job.comment);
+        }
+        self.remember();
+    }
+
+    fn remember(&self) {
+        if !self.test {
+            self.ground.remember(self.record);
+        }
+    }
+
+    /// A job, as often as its `retry` says.
+    async fn tries(&mut self, job: &Job, path: &[usize]) -> Done {
+        let (ground, test) = (self.ground, self.test);
+        let (attempts, interval) = match &job.low.control.retry {
+            Some(retry) if !test => (retry.attempts.max(1), Duration::from_secs(retry.interval.into())),
+            _ => (1, Duration::ZERO),
+        };
+        let mut changed = false;
+        for attempt in 1.. {
+            let mut done = self.once(job, path).await;
+            changed |= done.changed;
+            done.changed = changed;
+            if done.failed.is_none() || attempt >= attempts || ground.work().stop.is_pulled() {
+                return done;
+            }
+            let mut stop = ground.work().stop.clone();
+            tokio::select! { () = sleep(interval) => {}, () = stop.pulled(1) => return done }
+        }
+        Done::failed("no attempt was made", Code::Internal)
+    }
+
+    async fn once(&mut self, job: &Job, path: &[usize]) -> Done {
+        let (ground, test) = (self.ground, self.test);
+        let done = match &job.task {
+            Task::State(task) => self.states(task, path).await,
+            Task::Function(task) => function(ground, task, test).await,
+            Task::Orchestrate { sls, pillar } => self.within(sls, pillar.clone(), path).await,
+            Task::Accept { id } if ground.knows(id) => {
+                Ok(Done { changed: false, failed: None, comment: format!("{id} is a host that is known"), codes: Vec::new() })
+            }
+            Task::Accept { id } => Ok(Done::failed(format!("{id} is not known: neither the roster nor nodes/ has it"), Code::Failed)),
+        };
+        done.unwrap_or_else(|fault| {
+            ground.work().sink.event(Event::JobFailed { id: &job.low.id, fault: &fault });
+            Done::failed(fault.summary.clone(), fault.code)
+        })
+    }
+
+    /// `salt.state`. A run that held a host until now may have changed what this one was planned on: then it is planned anew.
+    async fn states(&mut self, task: &StateTask, path: &[usize]) -> Result<Done> {
+        for _ in 1..PLANS {
+            let done = self.states_once(task, path).await?;
+            if done.changed || done.codes.is_empty() || done.codes.iter().any(|code| *code != Code::Stale) {
+                return Ok(done);
+            }
+        }
+        self.states_once(task, path).await
+    }
+
+    async fn states_once(&mut self, task: &StateTask, path: &[usize]) -> Result<Done> {
+        let (ground, test) = (self.ground, self.test || task.test);
+        let Some(hosts) = hosts(ground, &task.on).await? else { return Ok(nobody(&task.on)) };
+        let compiler = ground.compiler(task.what.clone(), task.pillar.clone())?;
+        let work = limited(ground.work(), task.on.timeout);
+        let mut summary = Summary::default();
+        let planned = plan(&work, hosts, compiler, &mut summary).await;
+        ground.work().sink.event(Event::JobPlanned { test });
+        let broken = summary.codes.iter().find(|code| !matches!(code, Code::Failed | Code::Unreachable | Code::HostKey));
+        if let Some(code) = broken {
+            close_all(planned.into_iter().map(|host| host.session).collect()).await;
+            return Ok(Done::failed("it does not compile for every host; nothing was changed", *code));
+        }
+        if test || planned.iter().all(|host| host.plan.steps.is_empty()) {
+            let failing = |host: &&Planned| host.plan.steps.iter().any(|step| step.fails.is_some());
+            let failing = planned.iter().filter(failing).map(|host| host.session.host.id.clone());
+            let failed: Vec<String> = summary.dropped.iter().map(|host| host.host.clone()).chain(failing).collect();
+            let done = outcome(&task.on, &failed, planned.len() + summary.dropped.len(), summary.pending(), summary.codes.clone());
+            close_all(planned.into_iter().map(|host| host.session).collect()).await;
+            return Ok(done);
+        }
+        let run = ground.run_header();
+        if let Some(job) = self.job(path) {
+            job.runs.push(run.id.clone());
+        }
+        self.remember();
+        let mut history = ground.new_history(run.clone());
+        ground.remember_run(&history);
+        let options =
+            ApplyOptions { run, rollback: None, batch: task.batch, canary: 0, max_failures: None, lock_timeout: ground.lock_timeout() };
+        let mut applied = summary.dropped_only();
+        let mut results = apply(&work, planned, &options, &mut applied).await.run;
+        results.extend(summary.dropped.iter().cloned());
+        history.end(ground.now_ms(), &results);
+        ground.remember_run(&history);
+        let changed = results.iter().any(|host| host.tally.changed > 0);
+        let failed = |host: &&HostResult| host.fault.is_some() || host.tally.failed > 0 || host.stopped.is_some();
+        let failed: Vec<String> = results.iter().filter(failed).map(|host| host.host.clone()).collect();
+        Ok(outcome(&task.on, &failed, results.len(), changed, applied.codes))
+    }
+
+    /// Another orchestration, as a job.
+    fn within<'b>(&'b mut self, sls: &'b [String], pillar: Option<Map>, path: &'b [usize]) -> Later<'b, Result<Done>> {
+        Box::pin(async move {
+            if path.len() >= DEEPEST {
+                return Err(Diagnostic::new(Code::Compile, format!("orchestrations start each other more than {DEEPEST} deep")).into());
+            }
+            let jobs = self.ground.jobs(sls, pillar).await?;
+            if let Some(job) = self.job(path).filter(|job| !are_of(&job.jobs, &jobs)) {
+                job.jobs = Record::of(&jobs);
+            }
+            let done = self.jobs(&jobs, path).await;
+            let failed = (done.failed || done.interrupted).then(|| format!("a job of {} failed", sls.join(", ")));
+            Ok(Done { changed: done.changed, failed, comment: String::new(), codes: done.codes })
+        })
+    }
+}
+
+/// Whether a job on `count` hosts is a success though it failed on these.
+fn outcome(on: &On, failed: &[String], count: usize, changed: bool, codes: Vec<Code>) -> Done {
+    let counts = failed.iter().filter(|host| !on.may_fail.contains(host)).count();
+    let comment = match failed.len() {
+        0 => String::new(),
+        some => format!("failed on {some} of {count}: {}", failed.join(", ")),
+    };
+    if counts > on.allowed {
+        let codes = if codes.is_empty() { vec![Code::Failed] } else { codes };
+        return Done { changed, failed: Some(comment), comment: String::new(), codes };
+    }
+    Done { changed, failed: None, comment, codes: Vec::new() }
+}
+
+/// `salt.function`.
+async fn function(ground: &dyn Ground, task: &FunctionTask, test: bool) -> Result<Done> {
+    if let Some(fault) = crate::lang::function::refused(&task.function) {
+        return Err(fault.into());
+    }
+    let Some(hosts) = hosts(ground, &task.on).await? else { return Ok(nobody(&task.on)) };
+    let names: Vec<String> = hosts.iter().map(|host| host.id.clone()).collect();
+    if test {
+        return Ok(Done {
+            changed: true,
+            failed: None,
+            comment: format!("would call {} on {}", task.function, names.join(", ")),
+            codes: Vec::new(),
+        });
+    }
+    let call = Call { function: task.function.clone(), args: task.args.clone(), kwargs: task.kwargs.clone() };
+    let work = limited(ground.work(), task.on.timeout);
+    let mut summary = Summary::default();
+    let count = hosts.len();
+    let asked = {
+        let work = work.clone();
+        move |host: Host| {
+            let (work, call) = (work.clone(), call.clone());
+            async move {
+                let id = host.id.clone();
+                let mut session = Session::open(work.connect.as_ref(), host, work.stop.clone(), Instant::now() + work.run_timeout).await?;
+                let answer = session.ask(vec![call]).await?.into_iter().next();
+                session.close().await;
+                match answer {
+                    Some(Answer::Value(value)) => Ok((id, value)),
+                    Some(Answer::Error(fault)) => Err(fault.into()),
+                    None => Err(Diagnostic::new(Code::Damaged, "the host did not answer").into()),
+                }
+            }
+        }
+    };
+    let answers = on_all(&work, hosts, &mut summary, asked).await;
+    let mut failed: Vec<String> = summary.dropped.iter().map(|host| host.host.clone()).collect();
+    for (host, value) in &answers {
+        ground.work().sink.event(Event::Answered { host, value });
+        // Salt counts what an execution function returns as `False` as its failure.
+        if *value == Value::Bool(false) {
+            failed.push(host.clone());
+        }
+    }
+    Ok(outcome(&task.on, &failed, count, !answers.is_empty(), summary.codes))
+}
+
+/// The hosts of a job; `None` where there are none and should be some.
+async fn hosts(ground: &dyn Ground, on: &On) -> Result<Option<Vec<Host>>> {
+    let mut hosts = ground.hosts(&on.target, on.form).await?;
+    hosts.truncate(on.subset.unwrap_or(usize::MAX));
+    Ok((!hosts.is_empty() || !on.expect).then_some(hosts))
+}
+
+fn nobody(on: &On) -> Done {
+    Done::failed(format!("no host matches {:?}", on.target), Code::Failed)
+}
+
+fn limited(work: &Work, timeout: Option<Duration>) -> Work {
+    Work { run_timeout: timeout.unwrap_or(work.run_timeout), ..work.clone() }
+}

@@ -1,0 +1,236 @@
+//! Orchestration on real hosts: jobs in order, failures and their compensation, going on where it stopped, taking all of it back.
+
+mod lab;
+
+use lab::Lab;
+use rustix::process::Signal;
+
+const ROLLOUT: &str = r#"
+storage:
+  salt.state:
+    - tgt: h1
+    - sls: store
+
+{% for id in ['h2', 'h3'] %}
+front {{ id }}:
+  salt.state:
+    - tgt: {{ id }}
+    - sls: front
+    - pillar:
+        backend: {{ salt['pillar.get']('backend', 'h1') }}
+    - require:
+      - salt: storage
+{% endfor %}
+
+look:
+  salt.function:
+    - name: file.read
+    - tgt: 'h[23]'
+    - arg:
+      - /etc/front
+    - require:
+      - salt: front h2
+      - salt: front h3
+
+undo:
+  salt.state:
+    - tgt: h1
+    - sls: sorry
+    - onfail:
+      - salt: front h2
+"#;
+
+fn rollout() -> Lab {
+    let lab = Lab::light(3);
+    lab.write("orchestration/rollout.sls", ROLLOUT);
+    lab.write("states/top.sls", "base: {}\n");
+    lab.write("states/store.sls", "/etc/store:\n  file.managed:\n    - contents: store\n");
+    lab.write("states/front.sls", "/etc/front:\n  file.managed:\n    - contents: to {{ pillar['backend'] }}\n");
+    lab.write("states/sorry.sls", "/etc/sorry:\n  file.managed:\n    - contents: sorry\n");
+    lab.commit("a rollout");
+    lab
+}
+
+/// The run that the closing line names.
+fn run_of(output: &lab::Output) -> String {
+    let line = output.stdout.lines().find(|line| line.starts_with("Orchestration ")).unwrap();
+    line.split(' ').nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn jobs_go_in_order_and_all_of_it_is_taken_back_as_one() {
+    if !lab::required() {
+        return;
+    }
+    let lab = rollout();
+    let before: Vec<_> = lab.all().iter().map(|host| host.fingerprint_root()).collect();
+    lab.basalt(["orchestrate", "orchestration.rollout", "--test"])
+        .ok()
+        .says("+store")
+        .says("+to h1")
+        .says("would call file.read on h2, h3")
+        .says("skipped  undo");
+    for (host, then) in lab.all().iter().zip(&before) {
+        then.assert_same(&host.fingerprint_root());
+    }
+    let done = lab.basalt(["orchestrate", "orchestration.rollout", "--yes", "--pillar", "{\"backend\": \"h9\"}"]).ok();
+    let done =
+        done.says("changed  storage").says("changed  front h3").says("to h9").says("skipped  undo  (nothing failed that it waits for)");
+    assert_eq!(lab["h3"].read("/etc/front").as_deref(), Some("to h9\n"));
+    let again = lab.basalt(["orchestrate", "orchestration.rollout", "--yes", "--pillar", "{\"backend\": \"h9\"}"]).ok();
+    let again = again.says("ok  storage").says("ok  front h3");
+    assert!(!again.stdout.contains("Run "), "nothing was left to change: {again}");
+    lab.basalt(["rollback", "--run", &run_of(&done), "--yes"]).ok().says("3 runs").says("h1: run").says("h3: run");
+    for (host, then) in lab.all().iter().zip(&before) {
+        then.assert_same(&host.fingerprint_root());
+    }
+}
+
+#[test]
+fn a_failure_stops_what_requires_it_and_starts_what_makes_up_for_it_and_is_gone_on_with() {
+    if !lab::required() {
+        return;
+    }
+    let lab = rollout();
+    // A directory where a file is to be: the job on h2 fails.
+    lab["h2"].sh("mkdir /etc/front").ok();
+    let failed = lab.basalt(["orchestrate", "orchestration.rollout", "--yes"]).code(3);
+    let failed = failed
+        .says("failed  front h2")
+        .says("changed  front h3")
+        .says("skipped  look  (required jobs failed: front h2)")
+        .says("changed  undo");
+    assert_eq!(lab["h1"].read("/etc/sorry").as_deref(), Some("sorry\n"));
+
+    // Mended, it goes on: what was done is not done again.
+    lab["h2"].sh("rmdir /etc/front").ok();
+    let run = run_of(&failed);
+    let resumed = lab.basalt(["orchestrate", "--resume", &run, "--yes"]).ok();
+    resumed.says("changed  storage  (done before)").says("changed  front h2").says("look");
+    assert_eq!(lab["h2"].read("/etc/front").as_deref(), Some("to h1\n"));
+    lab.basalt(["rollback", "--run", &run, "--yes"]).ok();
+    for path in ["/etc/store", "/etc/front", "/etc/sorry"] {
+        assert!(lab.all().iter().all(|host| host.read(path).is_none()), "{path}");
+    }
+}
+
+#[test]
+fn a_controller_killed_in_the_middle_goes_on_where_it_was() {
+    if !lab::required() {
+        return;
+    }
+    let lab = rollout();
+    lab.write("states/front.sls", "wait:\n  cmd.run:\n    - name: touch /run/begun; while [ ! -e /run/go ]; do sleep 0.1; done; touch /run/waited\n    - creates: /run/waited\n/etc/front:\n  file.managed:\n    - contents: x\n");
+    lab.commit("a slow one");
+    let running = lab.spawn_basalt(["orchestrate", "orchestration.rollout", "--yes"]);
+    lab["h2"].sh("while [ ! -e /run/begun ]; do sleep 0.1; done").ok();
+    running.signal(Signal::KILL);
+    let killed = running.wait();
+    let run = run_of(&killed);
+    lab.all().iter().for_each(|host| drop(host.sh("touch /run/go").ok()));
+    // The agent on h2 ends the command it is in, and lets go of the lock.
+    let resumed = lab.basalt(["orchestrate", "--resume", &run, "--yes", "--lock-timeout", "30"]).ok();
+    resumed.says("changed  storage  (done before)").says("changed  front h2").says("changed  front h3");
+    assert_eq!(lab["h3"].read("/etc/front").as_deref(), Some("x\n"));
+}
+
+#[test]
+fn what_is_wrong_is_said_before_anything_is_done() {
+    if !lab::required() {
+        return;
+    }
+    let lab = rollout();
+    lab.write(
+        "orchestration/wrong.sls",
+        "a:\n  salt.state:\n    - tgt: h1\n    - slss: store\nb:\n  salt.runner:\n    - name: cloud.profile\n",
+    );
+    lab.write("orchestration/nobody.sls", "a:\n  salt.state:\n    - tgt: nobody\n    - sls: store\n");
+    lab.write("orchestration/state.sls", "/etc/x:\n  file.absent: []\n");
+    lab.write("orchestration/within.sls", "inner:\n  salt.runner:\n    - name: state.orchestrate\n    - mods: orchestration.rollout\n");
+    lab.commit("wrong ones");
+    lab.basalt(["orchestrate", "orchestration.wrong", "--yes"]).code(1).complains("did you mean \"sls\"?").complains("cloud.profile");
+    lab.basalt(["orchestrate", "orchestration.state", "--yes"]).code(1).complains("file.absent is no job of an orchestration");
+    lab.basalt(["orchestrate", "orchestration.nobody", "--yes"]).code(3).says("no host matches \"nobody\"");
+    lab.basalt(["orchestrate", "orchestration.gone", "--yes"]).code(1).complains("orchestration.gone");
+    lab.basalt(["orchestrate", "--resume", "20200101-0000-aaaa", "--yes"]).code(1).complains("there was no orchestration");
+    let within = lab.basalt(["orchestrate", "orchestration.within", "--yes"]).ok().says("changed  front h3").says("changed  inner");
+    lab.basalt(["rollback", "--run", &run_of(&within), "--yes"]).ok().says("3 runs");
+    assert_eq!(lab["h2"].read("/etc/front"), None);
+}
+
+/// The orchestration of the Eos design, with the words that its text has lost.
+const NODE_ADDITION: &str = r#"
+{% set new_node = pillar.get('new_node') %}
+{% set current_nodes = salt['mine.get']('*', 'node_info') %}
+
+# Step 1: Accept new node
+accept_new_node:
+  salt.wheel:
+    - name: key.accept
+    - match: {{ new_node.hostname }}
+
+# Step 2: Calculate new roles
+{% set new_roles = salt['eos_roles.recalculate'](current_nodes, new_node) %}
+
+# Step 3: Update all node roles
+{% for node, role in new_roles.items() %}
+update_{{ node }}_role:
+  salt.state:
+    - tgt: {{ node }}
+    - sls:
+      - roles.{{ role }}
+      - storage.config
+    - pillar:
+        role: {{ role }}
+        scale: {{ new_roles.scale }}
+{% endfor %}
+
+# Step 4: Update storage thresholds
+update_storage_thresholds:
+  salt.state:
+    - tgt: '*'
+    - sls: storage.thresholds
+    - pillar:
+        scale: {{ new_roles.scale }}
+"#;
+
+#[test]
+fn the_orchestration_of_the_eos_design_runs_as_it_is() {
+    if !lab::required() {
+        return;
+    }
+    let lab = Lab::light(3);
+    std::fs::remove_file(lab.state().join("roster.yaml")).unwrap();
+    lab.write("states/top.sls", "base: {}\n");
+    for role in ["edge", "core", "data"] {
+        lab.write(&format!("roles/{role}.sls"), &format!("/etc/role:\n  file.managed:\n    - contents: {role}\n"));
+    }
+    let shown = |what: &str| {
+        format!("/etc/{what}:\n  file.managed:\n    - contents: {{{{ pillar.get('role', 'all') }}}} {{{{ pillar['scale'] }}}}\n")
+    };
+    lab.write("states/storage/config.sls", &shown("config"));
+    lab.write("states/storage/thresholds.sls", &shown("thresholds"));
+    lab.write("orchestration/node_addition.sls", NODE_ADDITION);
+    for (number, id) in ["h1", "h2", "h3"].iter().enumerate() {
+        let role = ["role: monolith\n", "", ""][number];
+        let address = lab[*id].address();
+        lab.write(&format!("nodes/{id}.yaml"), &format!("host: {address}\n{role}joined: 2026-11-20 0{number}:00:00 UTC\n"));
+    }
+    lab.commit("three nodes");
+    let new_node = r#"{"new_node": {"hostname": "h3", "preferred_role": "data"}}"#;
+    lab.basalt(["orchestrate", "orchestration.node_addition", "--yes", "--pillar", new_node])
+        .ok()
+        .says("ok  accept_new_node  (h3 is a host that is known)")
+        .says("changed  update_h3_role")
+        .says("changed  update_storage_thresholds");
+    let all = |path: &str| lab.all().iter().map(|host| host.read(path).unwrap_or_default()).collect::<String>();
+    assert_eq!(all("/etc/role"), "edge\ncore\ndata\n");
+    assert_eq!(all("/etc/config"), "edge small\ncore small\ndata small\n");
+    assert_eq!(all("/etc/thresholds"), "all small\n".repeat(3));
+    // Who is not known is not accepted.
+    let stranger = r#"{"new_node": {"hostname": "h9"}}"#;
+    lab.basalt(["orchestrate", "orchestration.node_addition", "--yes", "--pillar", stranger])
+        .code(1)
+        .says("h9 is not known")
+        .says("no SLS roles.app");
+}
