@@ -9,6 +9,7 @@
 //!   files: {a.conf: text}      # optional: more files of `states/`
 //!   make: tar cf a.tar a.conf  # optional: a shell script that makes files there, on the controller
 //!   pillar: {key: value}       # optional
+//!   faults: all                # optional: `tests/law.rs` tries each of its faults, and no sample of them
 //!   steps:                     # one after the other; a text is the states that are wanted now, applied
 //!   - |
 //!     /etc/x: {file.absent: []}
@@ -31,15 +32,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
 
 mod lab;
+#[path = "truth/scenario.rs"]
+mod scenario;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use basalt::function;
-use basalt::value::Value as Yaml;
-use basalt::yaml;
 use lab::host::Spec;
 use lab::{Host, Lab};
+use scenario::{AREAS, Scenario, Step, functions, scenarios, text};
 use serde_json::{Value, json};
 
 /// One test for each file of `tests/truth/`.
@@ -49,7 +51,11 @@ macro_rules! areas {
         fn $area() {
             run(stringify!($area));
         })*
-        const AREAS: &[&str] = &[$(stringify!($area)),*];
+
+        #[test]
+        fn each_area_has_its_test() {
+            assert_eq!(AREAS, [$(stringify!($area)),*]);
+        }
     };
 }
 
@@ -58,96 +64,6 @@ areas! { files edits accounts commands requisites texts tools packages services 
 /// Functions that need what the lab has not (device-mapper, kernel modules and servers, swap of its own, Python and its packages); their law is
 /// held with recorded commands.
 const NOT_IN_THE_LAB: &[&str] = &["lvm.", "kmod.", "pip.", "virtualenv.", "nfs_export.", "mount.swap"];
-
-struct Scenario {
-    name: String,
-    systemd: bool,
-    before: String,
-    files: BTreeMap<String, String>,
-    make: String,
-    pillar: Option<Value>,
-    steps: Vec<Step>,
-}
-
-#[derive(Default)]
-struct Step {
-    states: Option<String>,
-    drift: Option<String>,
-    again: BTreeSet<String>,
-    fails: BTreeSet<String>,
-    skips: BTreeSet<String>,
-    one_way: bool,
-}
-
-fn scenarios(area: &str) -> Vec<Scenario> {
-    let file = format!("tests/truth/{area}.yaml");
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file)).unwrap();
-    let list = yaml::load(&text, &file).unwrap_or_else(|fault| panic!("{fault:?}"));
-    json_of(&list).as_array().unwrap().iter().map(scenario).collect()
-}
-
-fn json_of(value: &Yaml) -> Value {
-    serde_json::to_value(value).unwrap()
-}
-
-fn text(value: &Value, key: &str) -> String {
-    value[key].as_str().unwrap_or_default().to_owned()
-}
-
-fn names(value: &Value, key: &str) -> BTreeSet<String> {
-    value[key].as_array().into_iter().flatten().map(|id| id.as_str().unwrap().to_owned()).collect()
-}
-
-fn known(value: &Value, keys: &[&str]) {
-    for key in value.as_object().unwrap().keys() {
-        assert!(keys.contains(&key.as_str()), "a scenario has no {key:?}: {value}");
-    }
-}
-
-fn scenario(value: &Value) -> Scenario {
-    known(value, &["name", "host", "before", "files", "make", "pillar", "steps"]);
-    let step = |step: &Value| match step {
-        Value::String(states) => Step { states: Some(states.clone()), ..Step::default() },
-        step => {
-            known(step, &["states", "drift", "again", "fails", "skips", "one_way"]);
-            Step {
-                states: step["states"].as_str().map(str::to_owned),
-                drift: step["drift"].as_str().map(str::to_owned),
-                again: names(step, "again"),
-                fails: names(step, "fails"),
-                skips: names(step, "skips"),
-                one_way: step["one_way"] == true,
-            }
-        }
-    };
-    Scenario {
-        name: text(value, "name"),
-        systemd: match value["host"].as_str() {
-            Some("systemd") => true,
-            Some("light") => false,
-            other => panic!("a host is light or systemd, not {other:?}: {value}"),
-        },
-        before: text(value, "before"),
-        files: value["files"]
-            .as_object()
-            .into_iter()
-            .flatten()
-            .map(|(path, text)| (path.clone(), text.as_str().unwrap().to_owned()))
-            .collect(),
-        make: text(value, "make"),
-        pillar: value.get("pillar").cloned(),
-        steps: value["steps"].as_array().unwrap().iter().map(step).collect(),
-    }
-}
-
-/// The state functions that a scenario's states name.
-fn functions(scenario: &Scenario) -> BTreeSet<&'static str> {
-    let states: Vec<&str> = scenario.steps.iter().filter_map(|step| step.states.as_deref()).collect();
-    let states = states.join("\n");
-    let words: BTreeSet<&str> =
-        states.split(|c: char| !(c.is_alphanumeric() || c == '.' || c == '_')).map(|w| w.trim_end_matches('.')).collect();
-    function::entries().map(|entry| entry.name).filter(|name| words.contains(name)).collect()
-}
 
 #[test]
 fn every_function_stands_in_two_scenarios() {
@@ -160,7 +76,8 @@ fn every_function_stands_in_two_scenarios() {
     let missing: Vec<_> =
         count.iter().filter(|(name, n)| **n < 2 && !NOT_IN_THE_LAB.iter().any(|module| name.starts_with(module))).collect();
     assert!(missing.is_empty(), "functions that stand in fewer than two scenarios: {missing:?}");
-    let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/truth")).unwrap().count();
+    let files = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/truth")).unwrap();
+    let files = files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "yaml")).count();
     assert_eq!(files, AREAS.len(), "each file of tests/truth has its test");
 }
 
@@ -187,7 +104,7 @@ fn run(area: &str) {
         let mut told = Told { at: scenario.name.clone(), ..Told::default() };
         play(&lab, host, scenario, &mut told);
         let functions = functions(scenario);
-        notes += &json!({"area": area, "name": scenario.name, "host": if scenario.systemd { "systemd" } else { "light" }, "functions": functions,
+        notes += &json!({"area": area, "name": scenario.name, "host": scenario.host(), "functions": functions,
             "steps": scenario.steps.len(), "planned": told.planned, "unknown": told.unknown, "equal": told.lies.is_empty()})
         .to_string();
         notes.push('\n');
@@ -246,30 +163,15 @@ fn planned(output: &str, told: &mut Told) -> Option<Vec<Value>> {
 }
 
 fn play(lab: &Lab, host: &Host, scenario: &Scenario, told: &mut Told) {
-    let states = lab.state().join("states");
-    std::fs::remove_dir_all(&states).ok();
-    std::fs::remove_dir_all(lab.state().join("pillar")).ok();
-    lab.write("states/top.sls", "base:\n  '*': [wanted]\n");
-    for (path, text) in &scenario.files {
-        lab.write(&format!("states/{path}"), text);
+    if let Err(fault) = scenario.lay_out(lab, host) {
+        told.lie(fault);
     }
-    let made = std::process::Command::new("sh").args(["-ec", &scenario.make]).current_dir(&states).status().unwrap();
-    assert!(made.success(), "{}: what makes its files fails", scenario.name);
-    if let Some(pillar) = &scenario.pillar {
-        lab.write("pillar/top.sls", "base:\n  '*': [data]\n");
-        lab.write("pillar/data.sls", &format!("#!json\n{pillar}\n"));
-    }
-    for disk in host.disks() {
-        script(host, &format!("wipefs -q -a {disk}"), told);
-    }
-    script(host, &scenario.before, told);
     let mut runs = Vec::new();
     for (number, step) in scenario.steps.iter().enumerate() {
         told.at = format!("{}, step {}", scenario.name, number + 1);
-        if let Some(states) = &step.states {
-            lab.write("states/wanted.sls", &with_disks(host, states));
+        if let Err(fault) = step.lay_out(lab, host) {
+            told.lie(fault);
         }
-        script(host, step.drift.as_deref().unwrap_or_default(), told);
         let before = host.fingerprint_root();
         if let Some(run) = once(lab, host, step, told) {
             runs.push((number, run, before));
@@ -289,19 +191,6 @@ fn play(lab: &Lab, host: &Host, scenario: &Scenario, told: &mut Told) {
         if !one_way && !difference.is_empty() {
             told.lie(format!("the rollback leaves something:\n{difference}"));
         }
-    }
-}
-
-/// The names of the host's disks in the place of `DISK0` …
-fn with_disks(host: &Host, text: &str) -> String {
-    host.disks().iter().enumerate().fold(text.to_owned(), |text, (index, disk)| text.replace(&format!("DISK{index}"), disk))
-}
-
-/// Runs a scenario's own script on the host.
-fn script(host: &Host, script: &str, told: &mut Told) {
-    let output = host.sh(&with_disks(host, &format!("set -e\n{script}")));
-    if output.code != Some(0) {
-        told.lie(format!("the script {script:?} ends with {:?}: {}", output.code, output.stderr));
     }
 }
 

@@ -57,7 +57,9 @@ pub struct Results {
 /// Applies the plans the hosts' agents keep. Hosts without a change are not touched. Faults are told and counted, not returned.
 pub async fn apply(work: &Work, planned: Vec<Planned>, options: &ApplyOptions, summary: &mut Summary) -> Results {
     let mut results = Vec::new();
-    let (busy, idle): (Vec<_>, Vec<_>) = planned.into_iter().partition(|p| !p.plan.steps.is_empty());
+    // A rollback that changes nothing still takes away what a broken run left half written, and notes that the run is taken back.
+    let acts = |host: &Planned| !host.plan.steps.is_empty() || !options.run.rolls_back.is_empty();
+    let (busy, idle): (Vec<_>, Vec<_>) = planned.into_iter().partition(acts);
     for host in &idle {
         let applied =
             Applied { tally: Tally { ok: host.plan.unchanged, ..Tally::default() }, stopped: None, generation: host.plan.generation };

@@ -180,14 +180,14 @@ impl Fingerprint {
     }
 }
 
-fn exempt(path: &str) -> bool {
+pub fn exempt(path: &str) -> bool {
     EXEMPT.iter().any(|(exempt, _)| match exempt.strip_suffix('*') {
         Some(prefix) => path.starts_with(prefix),
         None => path.strip_prefix(exempt).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
     })
 }
 
-fn xattrs(path: &Path) -> Vec<(String, Vec<u8>)> {
+pub fn xattrs(path: &Path) -> Vec<(String, Vec<u8>)> {
     let mut names = [0u8; 4096];
     let Ok(n) = rustix::fs::llistxattr(path, &mut names) else { return Vec::new() };
     let mut found: Vec<(String, Vec<u8>)> = Vec::new();
