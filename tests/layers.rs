@@ -20,7 +20,7 @@ const ORDER: &[&[&str]] = &[
     &["lang"],
     &["engine"],
     &["remote", "store"],
-    &["orchestrate"],
+    &["orchestrate", "enrol"],
     &["control"],
     &["web", "cli"],
     &["main"],

@@ -11,7 +11,7 @@ use super::print::{Paint, Printer, clean, count};
 use super::{ConnectArgs, Ended, RepositoryArgs, ScopeArgs, WaveArgs};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::cluster::Change;
-use crate::engine::commit::{Edit, Prepared};
+use crate::engine::commit::{Edit, Prepared, commit_edit};
 use crate::engine::repository::Snapshot;
 use crate::fleet::role::{Assigned, Role};
 
@@ -26,9 +26,20 @@ pub struct ChangeArgs {
     /// Do not ask
     #[arg(short = 'y', long)]
     yes: bool,
+    /// When a host fails, take the run back on every host it touched, and the commit with it
+    #[arg(long, help_heading = "Run")]
+    rollback_on_failure: bool,
     /// One JSON object per line
     #[arg(long, requires = "yes")]
     pub json: bool,
+}
+
+impl ChangeArgs {
+    /// Of a change that nobody is asked about, done whole or not at all.
+    pub fn unasked(repository: RepositoryArgs, connect: ConnectArgs, lock_timeout: u64, json: bool) -> ChangeArgs {
+        let waves = WaveArgs { lock_timeout, ..WaveArgs::default() };
+        ChangeArgs { repository, connect, waves, yes: true, rollback_on_failure: true, json }
+    }
 }
 
 /// Carries out what `change` makes of the tip of the branch.
@@ -55,8 +66,15 @@ pub async fn carry_out(args: &ChangeArgs, printer: Arc<Printer>, change: impl Fn
     let repository = args.repository.at_commit(&prepared.commit);
     let context = Context::open(&repository, &args.connect, printer)?;
     let hosts = context.named(change.touched().iter())?;
-    let how = How { waves: &args.waves, yes: args.yes, rollback_on_failure: false, prepared: Some(&prepared) };
-    plan_and_apply(&context, hosts, &ScopeArgs::default(), None, &how).await
+    let how = How { waves: &args.waves, yes: args.yes, rollback_on_failure: args.rollback_on_failure, prepared: Some(&prepared) };
+    let ended = plan_and_apply(&context, hosts, &ScopeArgs::default(), None, &how).await;
+    if args.rollback_on_failure && !matches!(ended, Ok(0 | 4)) && prepared.is_published() {
+        let reversed = prepared.reversed(&cache_folder())?;
+        let commit = commit_edit(&args.repository.repo, &cache_folder(), &mut |_| Ok(Some(reversed.clone())))?.unwrap_or_default();
+        context.printer.json(&json!({"type": "committed", "commit": commit, "files": reversed.files.keys().collect::<Vec<_>>()}));
+        context.printer.say(&format!("Committed {}: {}", commit.get(..12).unwrap_or(&commit), reversed.message));
+    }
+    ended
 }
 
 /// Who changes role, and why; how large the cluster becomes.

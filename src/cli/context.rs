@@ -76,7 +76,11 @@ impl Context {
         let store = store_of(repository)?;
         let seconds = |value: Option<u64>, default: u64| Duration::from_secs(value.unwrap_or(default));
         let work = Work {
-            connect: Arc::new(Remote::new(passwords, settings.connect_timeout.map(Duration::from_secs))),
+            connect: Arc::new(Remote::new(
+                passwords,
+                settings.connect_timeout.map(Duration::from_secs),
+                Some(own_key()).filter(|key| key.is_file()),
+            )),
             sink: printer.clone(),
             stop,
             parallel: usize::try_from(settings.parallel.unwrap_or(PARALLEL)).unwrap_or(usize::MAX),
@@ -574,6 +578,16 @@ pub fn store_of(repository: &RepositoryArgs) -> Result<Arc<dyn Store>> {
     Ok(Arc::new(DiskStore::at(folder("XDG_STATE_HOME", ".local/state").join(name.get(..24).unwrap_or(&name)))))
 }
 
+/// The ssh key of this controller, which machines that join let in.
+pub fn own_key() -> PathBuf {
+    state_folder().join("ssh_key")
+}
+
+/// What this controller keeps for good.
+pub fn state_folder() -> PathBuf {
+    folder("XDG_STATE_HOME", ".local/state")
+}
+
 pub fn cache_folder() -> PathBuf {
     folder("XDG_CACHE_HOME", ".cache")
 }
@@ -618,7 +632,7 @@ fn random() -> u64 {
 }
 
 /// `user@controller`.
-fn who() -> String {
+pub fn who() -> String {
     let uid = rustix::process::getuid().as_raw();
     let user = std::env::var("SUDO_USER").ok().or_else(|| user_name(uid)).unwrap_or_else(|| format!("uid {uid}"));
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

@@ -11,6 +11,8 @@ mod diff;
 pub mod doc;
 mod explain;
 mod init;
+mod join;
+mod key;
 mod lint;
 mod markdown;
 mod node;
@@ -23,6 +25,7 @@ mod rollback;
 mod runs;
 mod see;
 mod show;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -77,6 +80,14 @@ enum Command {
     /// The nodes of the cluster: add, list, show, remove
     #[command(subcommand)]
     Node(node::NodeCommand),
+    /// Make this machine a node, by the controller's token or somebody's yes there
+    Join(join::JoinArgs),
+    /// Tokens by which machines join: create, list, revoke; `create --listen` lets them in
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Machines that ask to join without a token: list, accept, reject
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Which node is there for what, and why: show, assign, recalculate
     #[command(subcommand)]
     Role(role::RoleCommand),
@@ -256,6 +267,9 @@ async fn dispatch(command: Command, color: Color) -> u8 {
         Command::Call(args) => (args.json, call::call(args, color).await),
         Command::Orchestrate(args) => (args.json, orchestrate::run(args, color).await),
         Command::Node(command) => (command.json(), node::run(command, color).await),
+        Command::Join(args) => (args.json, join::run(args, color).await),
+        Command::Token(command) => (command.json(), token::run(command, color).await),
+        Command::Key(command) => (command.json(), key::run(command, color)),
         Command::Role(command) => (command.json(), role::run(command, color).await),
         Command::Agent(args) => (false, agent::run(args)),
         Command::Doc(args) => (false, doc::run(args)),

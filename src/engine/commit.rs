@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::repository::{Snapshot, fetched, is_url};
 use crate::diagnostic::{Code, Diagnostic, Result};
@@ -45,6 +46,7 @@ pub struct Prepared {
     pub edit: Edit,
     base: String,
     repository: Repository,
+    published: AtomicBool,
 }
 
 impl Prepared {
@@ -58,16 +60,33 @@ impl Prepared {
         let Some(edit) = edit(&snapshot)? else { return Ok(None) };
         repository.refuse_uncommitted(&edit)?;
         let commit = repository.write(&base, &edit)?;
-        Ok(Some(Prepared { commit, edit, base, repository }))
+        Ok(Some(Prepared { commit, edit, base, repository, published: false.into() }))
+    }
+
+    /// What takes it back: every file as it was.
+    pub fn reversed(&self, cache: &Path) -> Result<Edit> {
+        let before = Snapshot::open(&self.repository.folder.display().to_string(), Some(&self.base), cache)?;
+        let mut files = BTreeMap::new();
+        for path in self.edit.files.keys() {
+            let text = before.read(path)?.map(|file| String::from_utf8_lossy(&file.bytes).into_owned());
+            files.insert(path.clone(), text);
+        }
+        let subject = self.edit.message.lines().next().unwrap_or_default();
+        Ok(Edit { message: format!("Take back: {subject}"), files })
     }
 
     /// `false`: the branch was moved by somebody else, and nothing was done.
     pub fn publish(&self) -> Result<bool> {
         let done = self.repository.publish(&self.base, &self.commit)?;
         if done {
+            self.published.store(true, Ordering::Relaxed);
             self.repository.check_out(&self.edit)?;
         }
         Ok(done)
+    }
+
+    pub fn is_published(&self) -> bool {
+        self.published.load(Ordering::Relaxed)
     }
 }
 

@@ -51,7 +51,7 @@ pub struct Node {
 /// The keys of `cluster.yaml` below `cluster`.
 const CLUSTER: [&str; 4] = ["id", "master", "discovery", "roles"];
 /// Those of a node that a host of a roster has not.
-const NODE: [&str; 4] = ["role", "preferred_role", "joined", "resources"];
+const NODE: [&str; 5] = ["role", "preferred_role", "joined", "resources", "host_keys"];
 const RESOURCES: [&str; 5] = ["cpu_cores", "memory_gb", "storage_gb", "storage_type", "network_speed"];
 
 /// The file of a node.
@@ -174,6 +174,10 @@ impl Node {
         if let Some(Resources { cpu_cores, memory_gb, storage_gb }) = self.resources {
             text.push_str(&format!("resources: {{cpu_cores: {cpu_cores}, memory_gb: {memory_gb}, storage_gb: {storage_gb}}}\n"));
         }
+        if !host.host_keys.is_empty() {
+            text.push_str("host_keys:\n");
+            host.host_keys.iter().for_each(|key| text.push_str(&format!("  - {key}\n")));
+        }
         text
     }
 
@@ -213,6 +217,7 @@ fn node(path: &str, text: &str, defaults: &Map) -> Result<(Node, Vec<Diagnostic>
     let mut reader = Reader::new(text, path);
     reader.legal_id(&id, top)?;
     let mut node = Node { host: Host::new("", ""), role: None, preferred: None, joined: String::new(), resources: None };
+    let mut host_keys = Vec::new();
     let mut entries = indexmap::IndexMap::new();
     for (key, place, value) in file.mapping(yaml::load_spanned(text, path)?, "a mapping with the key `host`")? {
         let at = value.place;
@@ -221,11 +226,13 @@ fn node(path: &str, text: &str, defaults: &Map) -> Result<(Node, Vec<Diagnostic>
             "preferred_role" => node.preferred = file.role(at, value.into_value())?,
             "joined" => node.joined = value.into_value().to_text(),
             "resources" => node.resources = Some(file.resources(value)?),
+            "host_keys" => host_keys = file.host_keys(at, value.into_value())?,
             _ if Reader::knows(&key) => drop(entries.insert(Value::Str(key), (place, value))),
             _ => return Err(file.unknown(place, &key, &NODE)),
         }
     }
     node.host = reader.host(id, top, Yaml { place: top, data: Data::Map(entries) }, defaults)?;
+    node.host.host_keys = host_keys;
     Ok((node, reader.warnings))
 }
 
@@ -266,6 +273,17 @@ impl File<'_> {
             Data::Scalar(Value::Null) => Ok(Vec::new()),
             _ => Err(self.error(node.place, format!("this is {wanted}"))),
         }
+    }
+
+    /// Each becomes a line of a known_hosts: two words, and nothing else.
+    fn host_keys(&self, place: Place, value: Value) -> Result<Vec<String>> {
+        let keys: Vec<String> = value.as_list().unwrap_or_default().iter().map(Value::to_text).collect();
+        let word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_graphic());
+        let legal = |key: &String| key.split_once(' ').is_some_and(|(kind, key)| word(kind) && word(key));
+        if keys.is_empty() || !keys.iter().all(legal) {
+            return Err(self.error(place, "`host_keys` is a list of public keys, `ssh-ed25519 AAAA…` each".to_owned()));
+        }
+        Ok(keys)
     }
 
     fn role(&self, place: Place, value: Value) -> Result<Option<Role>> {
@@ -362,6 +380,7 @@ mod tests {
         assert!(fault.summary.contains("did you mean \"data\"?"), "{}", fault.summary);
         assert!(refused("role: data\n").summary.contains("no `host`"));
         assert!(refused("host: a\nresources: {cpus: 3}\n").hint.unwrap().contains("cpu_cores"));
+        assert!(refused("host: a\nhost_keys: ['ssh-rsa AAAA b']\n").summary.contains("host_keys"));
         assert!(refused("host: a\nresources: {cpu_cores: many}\n").summary.contains("whole number"));
         assert!(parse(Some("cluster:\n  roles:\n    assignment: auto\n"), &[]).unwrap_err().summary.contains("automatic or manual"));
         assert!(parse(Some("clutser:\n  id: 3\n"), &[]).unwrap_err().hint.unwrap().contains("cluster"));
@@ -379,6 +398,7 @@ mod tests {
     fn a_new_node_s_file_reads_back_the_same() {
         let mut host = Host::new("a", "10");
         (host.user, host.port, host.sudo) = (Some("yes".to_owned()), Some(2222), true);
+        host.host_keys = vec!["ssh-ed25519 AAAAC3+/=".to_owned(), "ssh-rsa AAAAB3".to_owned()];
         let resources = Some(Resources { cpu_cores: 4, memory_gb: 8, storage_gb: 100 });
         let joined = "2026-11-20 09:00:00 UTC".to_owned();
         let node = Node { host, role: Some(Role::Core), preferred: Some(Role::Data), joined, resources };

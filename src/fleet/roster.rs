@@ -53,6 +53,8 @@ pub struct Host {
     pub minion_opts: Map,
     /// What it tells other hosts by way of the mine, as Salt writes it.
     pub mine_functions: Option<Value>,
+    /// The keys of its sshd, where nobody else knows them: no known_hosts is asked then.
+    pub host_keys: Vec<String>,
     /// The agent works below this directory of the host.
     pub root: Option<String>,
     pub span: Option<Span>,
@@ -76,6 +78,7 @@ impl Host {
             ssh_options: Vec::new(),
             minion_opts: Map::new(),
             mine_functions: None,
+            host_keys: Vec::new(),
             root: None,
             span: None,
         }

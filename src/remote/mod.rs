@@ -5,6 +5,7 @@ pub mod local;
 pub mod push;
 pub mod ssh;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::agent::protocol::SILENCE;
@@ -32,11 +33,13 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// How long a host may say nothing.
     pub silence: Duration,
+    /// The key with which nodes that joined by themselves are reached, if it is there.
+    pub identity: Option<PathBuf>,
 }
 
 impl Settings {
     pub fn new(agents: Agents) -> Settings {
-        Settings { agents, passwords: Passwords::default(), connect_timeout: Duration::from_secs(10), silence: SILENCE }
+        Settings { agents, passwords: Passwords::default(), connect_timeout: Duration::from_secs(10), silence: SILENCE, identity: None }
     }
 
     fn password_of<'a>(&'a self, host: &'a Host) -> Option<&'a Secret> {
@@ -45,6 +48,10 @@ impl Settings {
 
     fn sudo_password_of<'a>(&'a self, host: &'a Host) -> Option<&'a Secret> {
         self.passwords.sudo.as_ref().or_else(|| self.password_of(host))
+    }
+
+    fn identity_of(&self, host: &Host) -> Option<&Path> {
+        self.identity.as_deref().filter(|_| !host.host_keys.is_empty())
     }
 
     fn timeout_of(&self, host: &Host) -> Duration {
@@ -59,8 +66,8 @@ pub struct Remote {
 }
 
 impl Remote {
-    pub fn new(passwords: Passwords, connect_timeout: Option<Duration>) -> Remote {
-        let mut settings = Settings { passwords, ..Settings::new(Agents::carried()) };
+    pub fn new(passwords: Passwords, connect_timeout: Option<Duration>, identity: Option<PathBuf>) -> Remote {
+        let mut settings = Settings { passwords, identity, ..Settings::new(Agents::carried()) };
         settings.connect_timeout = connect_timeout.unwrap_or(settings.connect_timeout);
         Remote { local: Local(settings.clone()), ssh: Ssh::new(settings) }
     }

@@ -72,7 +72,7 @@ impl Ssh {
 
     /// One master for all that would log in alike.
     fn socket(&self, host: &Host) -> Result<PathBuf> {
-        let same = format!("{:?}", (&host.address, &host.user, host.port, &host.key, &host.ssh_options));
+        let same = format!("{:?}", (&host.address, &host.user, host.port, &host.key, &host.ssh_options, &host.host_keys));
         let directory = self.directory.as_ref().map_err(Error::clone)?;
         Ok(directory.join(Hash::of(same.as_bytes()).0.get(..16).unwrap_or_default()))
     }
@@ -134,7 +134,12 @@ impl Ssh {
             .map_err(|error| Diagnostic::io("make a socket to answer ssh", &error))?;
 
         let mut command = Command::new("ssh");
-        command.args(login(socket, host, self.settings.timeout_of(host))).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let known = self.known_hosts(host)?;
+        command
+            .args(login(socket, host, known.as_deref(), self.settings.identity_of(host), self.settings.timeout_of(host)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         command.env("SSH_ASKPASS", &self.askpass).env("SSH_ASKPASS_REQUIRE", "force").env(askpass::SOCKET, answers.socket());
         // Ctrl-C at the terminal is for basalt, not for the masters.
         command.process_group(0).kill_on_drop(true);
@@ -165,6 +170,18 @@ impl Ssh {
             let _ = timeout(Duration::from_millis(200), collecting).await;
         }
         Err(fault::explain(host, &errors.text(), &answers.asked(), self.settings.password_of(host).is_some()))
+    }
+
+    /// A known_hosts of its own for a host whose keys are known here.
+    fn known_hosts(&self, host: &Host) -> Result<Option<PathBuf>> {
+        if host.host_keys.is_empty() {
+            return Ok(None);
+        }
+        let text: String = host.host_keys.iter().map(|key| format!("{} {key}\n", host.id)).collect();
+        let name = Hash::of(text.as_bytes()).0;
+        let path = self.directory.as_ref().map_err(Error::clone)?.join(format!("known-{}", name.get(..16).unwrap_or(&name)));
+        std::fs::write(&path, text).map_err(|error| Diagnostic::io(format!("write {}", path.display()), &error))?;
+        Ok(Some(path))
     }
 
     /// The command as a session of the master at that socket.
@@ -201,7 +218,7 @@ fn inode(socket: &Path) -> Option<u64> {
 }
 
 /// The arguments of a master. The first value of an option counts, so the roster's come first.
-fn login(socket: &Path, host: &Host, patience: Duration) -> Vec<String> {
+fn login(socket: &Path, host: &Host, known: Option<&Path>, identity: Option<&Path>, patience: Duration) -> Vec<String> {
     let mut args: Vec<String> = Vec::new();
     let mut option = |text: String| args.extend(["-o".to_owned(), text]);
     host.ssh_options.iter().cloned().for_each(&mut option);
@@ -223,8 +240,20 @@ fn login(socket: &Path, host: &Host, patience: Duration) -> Vec<String> {
     ] {
         option(fixed.to_owned());
     }
-    if let Some(key) = &host.key {
-        option(format!("IdentityFile={}", quoted(key)));
+    if let Some(known) = known {
+        let file = quoted(&known.display().to_string());
+        for pinned in [format!("UserKnownHostsFile={file}"), format!("HostKeyAlias={}", host.id)] {
+            option(pinned);
+        }
+        for strict in ["GlobalKnownHostsFile=/dev/null", "StrictHostKeyChecking=yes", "UpdateHostKeys=no"] {
+            option(strict.to_owned());
+        }
+    }
+    if let Some(key) = host.key.clone().or_else(|| identity.map(|key| key.display().to_string())) {
+        option(format!("IdentityFile={}", quoted(&key)));
+        if host.key.is_none() {
+            option("IdentitiesOnly=yes".to_owned());
+        }
     }
     if let Some(user) = &host.user {
         args.extend(["-l".to_owned(), user.clone()]);

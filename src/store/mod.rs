@@ -27,7 +27,7 @@ pub struct Entry {
     pub value: Vec<u8>,
 }
 
-impl dyn Store {
+impl dyn Store + '_ {
     /// Writes whatever was there before.
     pub fn put(&self, key: &str, value: &[u8]) -> Result<()> {
         loop {
