@@ -2,32 +2,31 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::opened::Opened;
 use super::print::Printer;
 use super::{ConnectArgs, End, RepositoryArgs, ScopeArgs, TargetArgs};
 use crate::agent::protocol::{Answer, Call, RunHeader};
-use crate::diagnostic::{Code, Diagnostic, Result, Severity, nearest};
-use crate::engine::cluster;
+use crate::diagnostic::{Code, Diagnostic, Result, nearest};
 use crate::engine::compile::{Answers, Attempt, Compile, Compiler, Wanted};
 use crate::engine::event::{Source, Summary};
 use crate::engine::history::run_id;
 use crate::engine::mine::{GRAINS, Memory, Mine};
 use crate::engine::plan::{Planned, Work, compiling, on_all};
 use crate::engine::repository::{Snapshot, is_url};
-use crate::engine::salt_master::SaltMaster;
 use crate::engine::saved::{SavedPlan, Scope};
 use crate::engine::session::{Session, Stop, interrupted};
 use crate::engine::settings::Settings;
 use crate::engine::tree::TreeCompiler;
 use crate::fleet::target::{Form, Target};
 use crate::fleet::{Host, Roster, Secret};
+use crate::lang::What;
 use crate::lang::decrypt::NoKeys;
-use crate::lang::{What, jinja};
 use crate::plan::{Hash, hex};
 use crate::remote::{Passwords, Remote};
 use crate::store::Store;
@@ -323,47 +322,6 @@ fn escaped(text: &str) -> String {
     serde_json::to_string(text).unwrap_or_default().trim_matches('"').to_owned()
 }
 
-/// The files that a command compiles, and what is set for them.
-pub struct Opened {
-    pub snapshot: Arc<Snapshot>,
-    pub settings: Settings,
-    /// What a Salt master's settings ask for in vain.
-    pub notices: Vec<Diagnostic>,
-    roster_defaults: Map,
-}
-
-impl Opened {
-    /// The state repository, or what `--salt-config` names. Without a commit, as its files are now.
-    pub fn at(repository: &RepositoryArgs, commit: Option<&str>) -> Result<Opened> {
-        let Some(folder) = &repository.salt_config else {
-            let snapshot = Arc::new(Snapshot::open(&repository.repo, commit, &cache_folder())?);
-            let settings = settings(&snapshot)?;
-            return Ok(Opened { snapshot, settings, notices: Vec::new(), roster_defaults: Map::new() });
-        };
-        let SaltMaster { mut settings, roster_defaults, mut notices } = SaltMaster::read(folder)?;
-        let snapshot = match commit {
-            Some(commit) => {
-                let work_tree = settings.into_repository()?;
-                Snapshot::open(&work_tree.display().to_string(), Some(commit), &cache_folder())?
-            }
-            None => Snapshot::of_roots(&folder.display().to_string(), &settings.all_roots())?,
-        };
-        if snapshot.roots.is_some() {
-            let note = Diagnostic::warning(Code::Repository, format!("{}: {}", snapshot.name, snapshot.short()));
-            notices.push(Diagnostic { severity: Severity::Note, ..note });
-        }
-        Ok(Opened { settings: beneath(settings)?, snapshot: Arc::new(snapshot), notices, roster_defaults })
-    }
-
-    pub fn roster(&self, repository: &RepositoryArgs) -> Result<Roster> {
-        roster(&self.snapshot, &self.settings, repository, &self.roster_defaults)
-    }
-
-    pub fn tree(&self, what: What, pillar: Option<Map>) -> Result<TreeCompiler> {
-        TreeCompiler::new(&self.snapshot, &self.settings, what, pillar, cache_folder())
-    }
-}
-
 /// The grains a host had, and how many seconds ago.
 pub fn seen(store: &Arc<dyn Store>, host: &str) -> Option<(u64, Map)> {
     let entry = store.get(&format!("grains/{host}")).ok()??;
@@ -449,79 +407,6 @@ fn short_list<'a>(names: impl Iterator<Item = &'a str>) -> String {
     }
 }
 
-/// `basalt.yaml` of the repository, then the user's settings, then the machine's; BASALT_… variables go before all of them.
-fn settings(snapshot: &Snapshot) -> Result<Settings> {
-    beneath(match snapshot.read("basalt.yaml")? {
-        Some(file) => Settings::parse(&String::from_utf8_lossy(&file.bytes), "basalt.yaml")?,
-        None => Settings::default(),
-    })
-}
-
-/// The tree's own settings with those of the environment over them, and the user's and the machine's below.
-fn beneath(mut own: Settings) -> Result<Settings> {
-    let number = |name: &str| -> Result<Option<u64>> {
-        match std::env::var(name) {
-            Err(_) => Ok(None),
-            Ok(text) => {
-                text.parse().map(Some).map_err(|_| Diagnostic::new(Code::Settings, format!("{name} is no whole number: {text:?}")).into())
-            }
-        }
-    };
-    own.connect_timeout = number("BASALT_CONNECT_TIMEOUT")?.or(own.connect_timeout);
-    own.run_timeout = number("BASALT_RUN_TIMEOUT")?.or(own.run_timeout);
-    own.parallel = number("BASALT_PARALLEL")?.or(own.parallel);
-    own.age_identity =
-        std::env::var("BASALT_AGE_IDENTITY").ok().filter(|file| !file.is_empty()).map(|file| vec![file]).or(own.age_identity);
-    let users = Settings::read(&folder("XDG_CONFIG_HOME", ".config").join("config.yaml"))?;
-    Ok(own.or(users).or(Settings::read(Path::new("/etc/basalt/config.yaml"))?))
-}
-
-fn roster(snapshot: &Arc<Snapshot>, settings: &Settings, repository: &RepositoryArgs, defaults: &Map) -> Result<Roster> {
-    let (name, text) = match (&repository.roster, &settings.roster) {
-        (Some(path), _) => (path.display().to_string(), read_outside(path)?),
-        (None, Some(path)) if path.starts_with('/') => (path.clone(), read_outside(Path::new(path))?),
-        (None, named) => {
-            let name = named.clone().unwrap_or_else(|| "roster.yaml".to_owned());
-            match snapshot.read(&name)? {
-                Some(file) => (name, String::from_utf8_lossy(&file.bytes).into_owned()),
-                None if named.is_some() => {
-                    return Err(Diagnostic::new(Code::Settings, format!("the roster {name} is not in the repository")).into());
-                }
-                // There may be nodes, or the first is about to come.
-                None => (name, String::new()),
-            }
-        }
-    };
-    let text = if ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) { rendered(&name, &text)? } else { text };
-    let mut roster = Roster::parse(&text, &name, defaults)?;
-    // Another roster means other hosts.
-    if repository.roster.is_none() {
-        cluster::read(snapshot, defaults)?.add_to(&mut roster)?;
-    }
-    Ok(roster)
-}
-
-/// A roster's templates see no host and no other file.
-fn rendered(name: &str, text: &str) -> Result<String> {
-    struct Nothing;
-    impl jinja::Templates for Nothing {
-        fn read(&self, _: &str, _: &str) -> Option<jinja::Source> {
-            None
-        }
-        fn list(&self, _: &str) -> Vec<String> {
-            Vec::new()
-        }
-    }
-    let context = jinja::Context::new(Arc::default(), Arc::default(), Arc::default(), Arc::new(jinja::Offline));
-    let renderer = jinja::Renderer::new(Arc::new(Nothing), jinja::Environments::default(), jinja::Limits::default());
-    Ok(renderer.render(name, text, &context.for_file(name))?.text)
-}
-
-fn read_outside(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path)
-        .map_err(|e| Diagnostic { code: Code::Settings, ..Diagnostic::io(format_args!("read the roster {}", path.display()), &e) }.into())
-}
-
 /// `--pillar`: JSON, or a file of JSON or YAML.
 fn pillar(scope: &ScopeArgs) -> Result<Option<Map>> {
     pillar_argument(scope.pillar.as_deref())
@@ -555,12 +440,11 @@ pub type IdsAndGrains = Vec<(String, Map)>;
 pub fn tree_and_hosts(repository: &RepositoryArgs) -> Result<(TreeCompiler, Option<PathBuf>, IdsAndGrains)> {
     let opened = Opened::at(repository, None)?;
     let tree = opened.tree(What::Highstate, None)?;
-    let Opened { snapshot, settings, roster_defaults, .. } = &opened;
     // Who only reads a tree needs none of its secrets.
     let tree = TreeCompiler { compiler: tree.compiler.decrypting(Arc::new(NoKeys)), ..tree };
     let grains = |host: &Host| host.minion_opts.get("grains").and_then(Value::as_map).cloned().unwrap_or_default();
-    let roster = roster(snapshot, settings, repository, roster_defaults).map(|roster| roster.hosts).unwrap_or_default();
-    Ok((tree, snapshot.folder.clone(), roster.iter().map(|host| (host.id.clone(), grains(host))).collect()))
+    let roster = opened.roster(repository).map(|roster| roster.hosts).unwrap_or_default();
+    Ok((tree, opened.snapshot.folder.clone(), roster.iter().map(|host| (host.id.clone(), grains(host))).collect()))
 }
 
 /// Where the history of this repository is kept: one folder per repository, named by where it is.
@@ -593,7 +477,7 @@ pub fn cache_folder() -> PathBuf {
 }
 
 /// basalt's folder below one of the XDG folders.
-fn folder(variable: &str, default: &str) -> PathBuf {
+pub fn folder(variable: &str, default: &str) -> PathBuf {
     let base = std::env::var_os(variable).map(PathBuf::from).filter(|p| p.is_absolute());
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_else(|| "/".into())).join(default);
     base.unwrap_or_else(home).join("basalt")

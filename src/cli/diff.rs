@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 use serde_json::{Value as Json, json};
 
-use super::context::{self, Opened};
+use super::context;
 use super::markdown;
+use super::opened::Opened;
 use super::print::{Color, JSON_VERSION, Paint, Printer, clean, count, host_names};
 use super::{Ended, RepositoryArgs, ScopeArgs, TargetArgs};
 use crate::diagnostic::{Code, Diagnostic, Result};

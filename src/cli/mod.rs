@@ -16,6 +16,7 @@ mod key;
 mod lint;
 mod markdown;
 mod node;
+mod opened;
 mod orchestrate;
 mod plan;
 pub mod print;

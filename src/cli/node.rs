@@ -7,7 +7,8 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::change::{ChangeArgs, carry_out};
-use super::context::{Context, Opened, now};
+use super::context::{Context, now};
+use super::opened::Opened;
 use super::print::{Color, Printer, clean};
 use super::{Ended, RepositoryArgs};
 use crate::diagnostic::{Code, Diagnostic, Result};

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::change::{ChangeArgs, carry_out};
-use super::context::Opened;
+use super::opened::Opened;
 use super::print::{Color, Paint, Printer, clean};
 use super::{Ended, RepositoryArgs};
 use crate::diagnostic::{Code, Diagnostic};

@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, interval};
 
 use super::change::{ChangeArgs, carry_out};
-use super::context::{Context, Opened, now, own_key, state_folder, store_of, who};
+use super::context::{Context, now, own_key, state_folder, store_of, who};
+use super::opened::Opened;
 use super::print::{Color, Printer, clean};
 use super::{ConnectArgs, Ended, RepositoryArgs};
 use crate::diagnostic::{Code, Diagnostic, Result, Severity};
