@@ -118,7 +118,7 @@ fn the_guide_names_every_setting_and_variable() {
         assert!(section.contains(&format!("`{key}`")), "the settings of docs/guide.md lack {key}");
     }
     // Variables that users set, as the sources read them.
-    let context = read("src/cli/context.rs") + &read("src/cli/mod.rs");
+    let context = ["context", "opened", "mod", "join"].map(|file| read(&format!("src/cli/{file}.rs"))).concat();
     let is_name = |c: char| c.is_ascii_uppercase() || c == '_';
     let variables: BTreeSet<&str> =
         context.match_indices("\"BASALT_").map(|(at, _)| context[at + 1..].split(|c| !is_name(c)).next().unwrap_or_default()).collect();
