@@ -35,10 +35,14 @@ pub struct ChangeArgs {
 }
 
 impl ChangeArgs {
-    /// Of a change that nobody is asked about, done whole or not at all.
-    pub fn unasked(repository: RepositoryArgs, connect: ConnectArgs, lock_timeout: u64, json: bool) -> ChangeArgs {
-        let waves = WaveArgs { lock_timeout, ..WaveArgs::default() };
-        ChangeArgs { repository, connect, waves, yes: true, rollback_on_failure: true, json }
+    /// Of a change that is done whole or not at all.
+    pub fn whole(repository: RepositoryArgs, connect: ConnectArgs, yes: bool, json: bool) -> ChangeArgs {
+        ChangeArgs { repository, connect, waves: WaveArgs::default(), yes, rollback_on_failure: true, json }
+    }
+
+    pub fn waiting(mut self, lock_timeout: u64) -> ChangeArgs {
+        self.waves.lock_timeout = lock_timeout;
+        self
     }
 }
 

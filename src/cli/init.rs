@@ -16,7 +16,7 @@ pub struct InitArgs {
 }
 
 /// What a new repository holds: one SLS that every Unix host can have, its template, its pillar, and a roster to edit.
-const FILES: [(&str, &str); 7] = [
+pub const FILES: [(&str, &str); 7] = [
     (
         "README.md",
         "# State repository\n\n`states/` holds what hosts are to be (Salt's SLS), `pillar/` their data, `roster.yaml` says which hosts there are.\n\n\
@@ -43,7 +43,7 @@ const FILES: [(&str, &str); 7] = [
 ];
 
 pub fn run(args: InitArgs, color: Color) -> Ended {
-    let made = make(&args.folder)?;
+    let made = make(&args.folder, &FILES)?;
     let printer = Printer::new(false, color);
     for file in &made {
         printer.say(&format!("made {}", args.folder.join(file).display()));
@@ -54,17 +54,17 @@ pub fn run(args: InitArgs, color: Color) -> Ended {
 }
 
 /// Makes the files and, where there is none, the git repository with its first commit. Touches nothing that is there.
-pub fn make(folder: &Path) -> Result<Vec<String>> {
+pub fn make(folder: &Path, files: &[(&str, &str)]) -> Result<Vec<String>> {
     let failed = |what: &str, e: std::io::Error| Diagnostic::io(format_args!("{what} in {}", folder.display()), &e);
-    for (path, _) in FILES {
-        if folder.join(path).exists() && path != "README.md" {
+    for (path, _) in files {
+        if folder.join(path).exists() && *path != "README.md" {
             return Err(Diagnostic::new(Code::Usage, format!("{} is there already", folder.join(path).display()))
                 .hint("basalt init never overwrites: choose an empty folder, or plan in this one as it is")
                 .into());
         }
     }
     let mut made = Vec::new();
-    for (path, text) in FILES {
+    for (path, text) in files {
         let file = folder.join(path);
         if file.exists() {
             continue;
@@ -73,7 +73,7 @@ pub fn make(folder: &Path) -> Result<Vec<String>> {
             std::fs::create_dir_all(parent).map_err(|e| failed("make folders", e))?;
         }
         std::fs::write(&file, text).map_err(|e| failed("write files", e))?;
-        made.push(path.to_owned());
+        made.push((*path).to_owned());
     }
     commit(folder, &made)
         .map_err(|e| Diagnostic::new(Code::Repository, format!("cannot commit to {}: {}", folder.display(), e.message())))?;
@@ -111,9 +111,9 @@ mod tests {
     fn a_new_repository_is_clean_and_nothing_is_overwritten() {
         let folder = tempfile::tempdir().unwrap();
         let place = folder.path().join("states-of-mine");
-        make(&place).unwrap();
+        make(&place, &FILES).unwrap();
         let snapshot = Snapshot::open(place.to_str().unwrap(), None, folder.path()).unwrap();
         assert!(!snapshot.dirty && snapshot.contains("states/top.sls") && !snapshot.commit.is_empty());
-        assert!(make(&place).unwrap_err().summary.contains("is there already"));
+        assert!(make(&place, &FILES).unwrap_err().summary.contains("is there already"));
     }
 }

@@ -33,6 +33,16 @@ const PAUSE: Duration = Duration::from_secs(2);
 pub struct JoinArgs {
     /// The controller: an address, with its port where that is not 4506
     controller: String,
+    #[command(flatten)]
+    how: JoinHow,
+    /// One JSON object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a machine presents itself.
+#[derive(Args)]
+pub struct JoinHow {
     /// What `basalt token create` printed there. Without one somebody there has to say yes
     #[arg(long, env = "BASALT_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -41,7 +51,7 @@ pub struct JoinArgs {
     fingerprint: Option<String>,
     /// The minion id that this machine would like (default: its host name)
     #[arg(long, value_name = "NAME")]
-    id: Option<String>,
+    pub id: Option<String>,
     /// Where the controller reaches this machine (default: where it sees us come from)
     #[arg(long)]
     address: Option<String>,
@@ -50,14 +60,14 @@ pub struct JoinArgs {
     port: Option<u16>,
     /// The role it would like
     #[arg(long, value_name = "ROLE")]
-    preferred_role: Option<String>,
-    /// One JSON object per line
-    #[arg(long)]
-    pub json: bool,
+    pub preferred_role: Option<String>,
 }
 
 pub async fn run(args: JoinArgs, color: Color) -> Ended {
-    let printer = Printer::new(args.json, color);
+    join(&args.controller, &args.how, &Printer::new(args.json, color)).await
+}
+
+pub async fn join(controller: &str, args: &JoinHow, printer: &Printer) -> Ended {
     if !rustix::process::geteuid().is_root() {
         return Err(Diagnostic::new(Code::Usage, "joining lets the controller in as root: only root can do that")
             .hint("sudo basalt join …")
@@ -69,26 +79,25 @@ pub async fn run(args: JoinArgs, color: Color) -> Ended {
         (Some(token), _) => token.pin,
         (None, Some(text)) => unbase32(text).ok_or_else(|| Diagnostic::new(Code::Usage, "this is no fingerprint of a controller"))?,
         (None, None) => {
-            let address = args.controller.clone();
+            let address = controller.to_owned();
             let pin = blocking(move || fingerprint(&address)).await?;
-            let question =
-                format!("The controller at {} has the fingerprint {}. Does it say the same there?", args.controller, grouped(&pin));
-            if !confirmed(&printer, &stop, &question).await? {
+            let question = format!("The controller at {} has the fingerprint {}. Does it say the same there?", controller, grouped(&pin));
+            if !confirmed(printer, &stop, &question).await? {
                 return Ok(8);
             }
             pin
         }
     };
-    let registration = registration(&args, stop).await?;
+    let registration = registration(args, stop).await?;
     registration.check()?;
     printer.json(&json!({"type": "registration", "registration": registration}));
     printer.say(&format!(
         "{}: {} CPU cores, {} GB of memory, {} GB of disk.",
         registration.id, registration.cpu_cores, registration.memory_gb, registration.storage_gb
     ));
-    key::devices(&printer, &registration.devices);
+    key::devices(printer, &registration.devices);
     let register = Ask::Register { token: args.token.clone(), registration: Box::new(registration) };
-    let controller = Arc::new(args.controller.clone());
+    let controller = Arc::new(controller.to_owned());
     let mut reply = put(&controller, pin, register, SOON).await?;
     let mut said = false;
     let (ticket, public, cluster) = loop {
@@ -140,7 +149,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 }
 
 /// What this machine says of itself.
-async fn registration(args: &JoinArgs, stop: Stop) -> Result<Registration> {
+async fn registration(args: &JoinHow, stop: Stop) -> Result<Registration> {
     let here = Host::new("here", Host::LOCAL);
     let mut session = Session::open(&Remote::new(Passwords::default(), None, None), here, stop, Instant::now() + SOON).await?;
     let found = resources(&mut session).await;

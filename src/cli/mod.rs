@@ -2,6 +2,7 @@
 
 mod agent;
 mod apply;
+mod bootstrap;
 mod call;
 mod change;
 mod context;
@@ -81,6 +82,8 @@ enum Command {
     /// The nodes of the cluster: add, list, show, remove
     #[command(subcommand)]
     Node(node::NodeCommand),
+    /// Make this machine the first node of a cluster, or a node of one that is there
+    Bootstrap(bootstrap::BootstrapArgs),
     /// Make this machine a node, by the controller's token or somebody's yes there
     Join(join::JoinArgs),
     /// Tokens by which machines join: create, list, revoke; `create --listen` lets them in
@@ -268,6 +271,7 @@ async fn dispatch(command: Command, color: Color) -> u8 {
         Command::Call(args) => (args.json, call::call(args, color).await),
         Command::Orchestrate(args) => (args.json, orchestrate::run(args, color).await),
         Command::Node(command) => (command.json(), node::run(command, color).await),
+        Command::Bootstrap(args) => (args.json, bootstrap::run(args, color).await),
         Command::Join(args) => (args.json, join::run(args, color).await),
         Command::Token(command) => (command.json(), token::run(command, color).await),
         Command::Key(command) => (command.json(), key::run(command, color)),

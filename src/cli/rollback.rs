@@ -51,6 +51,23 @@ pub async fn run(args: RollbackArgs, color: Color) -> Ended {
     }
 }
 
+/// Takes one run back wherever it was made, as a part of something larger.
+pub async fn take_back(repository: &RepositoryArgs, connect: &ConnectArgs, run: &str, yes: bool, printer: Arc<Printer>) -> Ended {
+    let context = Context::open(repository, connect, printer.clone())?;
+    let args = RollbackArgs {
+        target: TargetArgs { target: "*".to_owned(), ..TargetArgs::default() },
+        run: None,
+        with_later: false,
+        destroy_data: false,
+        yes,
+        repository: repository.clone(),
+        connect: connect.clone(),
+        lock_timeout: 0,
+        json: printer.is_json(),
+    };
+    one(&args, &context, Some(run), yes).await
+}
+
 /// All runs of an orchestration, the newest first. One that cannot be taken back ends it: those before it stand on it.
 async fn orchestration(args: &RollbackArgs, context: &Context, record: &Record) -> Ended {
     let printer = &context.printer;

@@ -322,7 +322,7 @@ impl Door {
         let node = request.node(time_text(now()))?;
         self.reach(&node.host).await?;
         let (repository, connect) = (self.args.repository.clone(), self.args.connect.clone());
-        let change = ChangeArgs::unasked(repository, connect, self.args.lock_timeout, self.args.json);
+        let change = ChangeArgs::whole(repository, connect, true, self.args.json).waiting(self.args.lock_timeout);
         let ended = carry_out(&change, self.printer.clone(), |snapshot| cluster::add(snapshot, node.clone(), &Map::new())).await;
         match ended {
             // Others that could not be reached get their new role when they are there again.

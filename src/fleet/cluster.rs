@@ -28,6 +28,8 @@ pub const FOLDER: &str = "nodes/";
 pub struct Cluster {
     /// Empty where `cluster.yaml` names none.
     pub id: String,
+    /// Where its controller is.
+    pub master: Option<String>,
     /// Roles follow the number of nodes; otherwise a node has the role that its file names.
     pub automatic: bool,
     /// Nodes may have to change their role when others come or go.
@@ -62,7 +64,8 @@ pub fn path_of(id: &str) -> String {
 impl Cluster {
     /// `settings` is the text of `cluster.yaml`; `files` are the paths and texts of `nodes/`; `defaults` as in `Roster::parse`.
     pub fn parse(settings: Option<&str>, files: &BTreeMap<String, String>, defaults: &Map) -> Result<Cluster> {
-        let mut cluster = Cluster { id: String::new(), automatic: true, rebalance: true, nodes: Vec::new(), warnings: Vec::new() };
+        let mut cluster =
+            Cluster { id: String::new(), master: None, automatic: true, rebalance: true, nodes: Vec::new(), warnings: Vec::new() };
         if let Some(text) = settings {
             cluster.settings(text)?;
         }
@@ -86,8 +89,9 @@ impl Cluster {
                 match key.as_str() {
                     "id" => self.id = value.into_value().to_text(),
                     "roles" => self.roles(&file, value)?,
-                    // Where its controller is and how it is found are a node's business.
-                    "master" | "discovery" => {}
+                    "master" => self.master = Some(value.into_value().to_text()).filter(|address| !address.is_empty()),
+                    // How a controller is found is not a cluster's business.
+                    "discovery" => {}
                     _ => return Err(file.unknown(place, &key, &CLUSTER)),
                 }
             }
@@ -348,6 +352,7 @@ mod tests {
         let newer = "host: b\nrole: core\njoined: 2026-11-20 09:00:00 UTC\nresources: {cpu_cores: 4, memory_gb: 8, storage_gb: 100}\n";
         let cluster = parse(Some(eos), &[("a", newer), ("b", STORE)]).unwrap();
         assert_eq!((cluster.id.as_str(), cluster.automatic, cluster.rebalance), ("prod-cluster-001", true, false));
+        assert_eq!(cluster.master.as_deref(), Some("10.0.1.10"));
         let nodes: Vec<_> = cluster.nodes.iter().map(|node| (node.host.id.as_str(), node.role, node.host.sudo)).collect();
         assert_eq!(nodes, [("b", Some(Role::Edge), true), ("a", Some(Role::Core), false)]);
         assert_eq!(cluster.nodes[1].resources, Some(Resources { cpu_cores: 4, memory_gb: 8, storage_gb: 100 }));

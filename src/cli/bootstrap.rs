@@ -1,0 +1,357 @@
+//! `basalt bootstrap`: the first node of a cluster makes itself one; any other joins. In stages, each of which can be come back to.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::time::{Duration, Instant};
+
+use super::apply::{How, plan_and_apply};
+use super::change::{ChangeArgs, carry_out};
+use super::context::{Context, cache_folder, now, now_ms, store_of};
+use super::join::{JoinHow, join};
+use super::opened::Opened;
+use super::print::{Color, Paint, Printer, clean};
+use super::rollback::take_back;
+use super::{ConnectArgs, Ended, RepositoryArgs, ScopeArgs, WaveArgs, init};
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::engine::cluster;
+use crate::engine::commit::{Edit, commit_edit};
+use crate::engine::facts::resources;
+use crate::engine::history::{RunHistory, time_text};
+use crate::engine::repository::Snapshot;
+use crate::engine::session::{Session, Stop};
+use crate::enrol::check::{Facts, Standing, asked_of_systemd};
+use crate::enrol::token::random;
+use crate::fleet::Host;
+use crate::fleet::cluster::{Cluster, FILE, Node, path_of};
+use crate::fleet::role::{Resources, Role};
+use crate::remote::{Passwords, Remote};
+use crate::store::Store;
+use crate::value::Map;
+
+/// Where a machine may be told to which cluster it belongs.
+const TOLD: [&str; 2] = ["/etc/basalt/cluster.yaml", "/etc/eos/cluster.yaml"];
+
+#[derive(Args)]
+pub struct BootstrapArgs {
+    /// This machine is the first node, whatever else says otherwise
+    #[arg(long, conflicts_with = "join_cluster")]
+    single_node: bool,
+    /// Join the cluster whose controller is at this address, as `basalt join` does
+    #[arg(long, value_name = "ADDRESS")]
+    join_cluster: Option<String>,
+    #[command(flatten)]
+    how: JoinHow,
+    /// Show the checks, and do nothing
+    #[arg(long)]
+    check: bool,
+    /// Show how far it is
+    #[arg(long, conflicts_with = "check")]
+    status: bool,
+    /// Go back to the end of a stage: `repository`, `cluster`; what came after it is taken back
+    #[arg(long, value_name = "STAGE", conflicts_with_all = ["check", "status"])]
+    rollback: Option<String>,
+    #[command(flatten)]
+    repository: RepositoryArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+    /// Do not ask
+    #[arg(short = 'y', long)]
+    yes: bool,
+    /// One JSON object per line
+    #[arg(long, requires = "yes")]
+    pub json: bool,
+}
+
+/// The stages of a first node, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Stage {
+    Checks,
+    Repository,
+    Cluster,
+    Node,
+    Verified,
+}
+
+impl Stage {
+    const ALL: [Stage; 5] = [Stage::Checks, Stage::Repository, Stage::Cluster, Stage::Node, Stage::Verified];
+
+    fn name(self) -> &'static str {
+        match self {
+            Stage::Checks => "checks",
+            Stage::Repository => "repository",
+            Stage::Cluster => "cluster",
+            Stage::Node => "node",
+            Stage::Verified => "verified",
+        }
+    }
+
+    fn description(self) -> &'static str {
+        match self {
+            Stage::Checks => "the machine has what a node needs",
+            Stage::Repository => "there is a state repository",
+            Stage::Cluster => "it says which cluster this is",
+            Stage::Node => "this machine is its first node, a monolith",
+            Stage::Verified => "the machine is as described",
+        }
+    }
+}
+
+/// Where a stage ended: what came of it, so that it can be come back to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Checkpoint {
+    stage: Stage,
+    /// Seconds since the epoch.
+    time: u64,
+    /// The commit that the stage made, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    commit: Option<String>,
+    /// The runs that it made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    runs: Vec<String>,
+}
+
+/// How far the bootstrap is, as the store has it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Record {
+    checkpoints: Vec<Checkpoint>,
+}
+
+const KEY: &str = "bootstrap";
+
+impl Record {
+    fn read(store: &dyn Store) -> Result<Record> {
+        match store.get(KEY)? {
+            Some(entry) => serde_json::from_slice(&entry.value)
+                .map_err(|e| Diagnostic::new(Code::Damaged, format!("the record of the bootstrap cannot be read: {e}")).into()),
+            None => Ok(Record::default()),
+        }
+    }
+
+    fn write(&self, store: &dyn Store) -> Result<()> {
+        let bytes = serde_json::to_vec(self).map_err(|e| Diagnostic::new(Code::Internal, e.to_string()))?;
+        store.put(KEY, &bytes)
+    }
+
+    fn has(&self, stage: Stage) -> bool {
+        self.checkpoints.iter().any(|checkpoint| checkpoint.stage == stage)
+    }
+}
+
+pub async fn run(args: BootstrapArgs, color: Color) -> Ended {
+    let printer = Arc::new(Printer::new(args.json, color));
+    if args.status {
+        return status(&args, &printer);
+    }
+    if let Some(stage) = &args.rollback {
+        return back(&args, stage, printer).await;
+    }
+    let found = checked(&printer).await?;
+    if args.check || found.wrong {
+        return if found.wrong { Err(Diagnostic::new(Code::Failed, "this machine cannot be a node as it is").into()) } else { Ok(0) };
+    }
+    match master(&args)? {
+        Some(controller) => {
+            printer.say(&format!("Joining the cluster at {controller}."));
+            join(&controller, &args.how, &printer).await
+        }
+        None => first(&args, printer, found.resources).await,
+    }
+}
+
+/// The controller of the cluster that this machine belongs to; none: it is the first node.
+fn master(args: &BootstrapArgs) -> Result<Option<String>> {
+    if args.single_node || args.join_cluster.is_some() {
+        return Ok(args.join_cluster.clone());
+    }
+    for file in TOLD {
+        match std::fs::read_to_string(file) {
+            Ok(text) => return Ok(Cluster::parse(Some(&text), &std::collections::BTreeMap::new(), &Map::new())?.master),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Diagnostic::io(format_args!("read {file}"), &e).into()),
+        }
+    }
+    Ok(None)
+}
+
+struct Found {
+    resources: Resources,
+    wrong: bool,
+}
+
+/// Makes all checks, and tells them.
+async fn checked(printer: &Printer) -> Result<Found> {
+    let (_pull, stop) = Stop::new();
+    let here = Host::new("here", Host::LOCAL);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut session = Session::open(&Remote::new(Passwords::default(), None, None), here, stop, deadline).await?;
+    let resources = resources(&mut session).await;
+    let grains = session.grains.all.clone();
+    session.close().await;
+    let resources = resources?;
+    let free = rustix::fs::statvfs("/").map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize) / 1_000_000_000);
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+    let (active, clock_is_synchronized) = asked_of_systemd();
+    let is_root = rustix::process::geteuid().is_root();
+    let free_gb = free.unwrap_or(0);
+    let facts = Facts { root: Path::new("/"), is_root, hostname, grains: &grains, resources, free_gb, active, clock_is_synchronized };
+    let checks = facts.checks();
+    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
+    for check in &checks {
+        let standing = check.standing.name();
+        printer.json(&json!({
+            "type": "check", "name": check.name, "needed": check.needed, "found": check.found, "result": standing, "hint": check.hint,
+        }));
+        let paint = match check.standing {
+            Standing::Well => Paint::Green,
+            Standing::Warning => Paint::Yellow,
+            Standing::Wrong => Paint::Red,
+        };
+        let shown = printer.paint(paint, &format!("{standing:<8}"));
+        let needed = if check.standing == Standing::Well { String::new() } else { format!("  needed: {}", check.needed) };
+        printer.say(&format!("{shown} {:width$}  {}{needed}", check.name, clean(&check.found)));
+        if !check.hint.is_empty() {
+            printer.say(&format!("         {:width$}  {}", "", check.hint));
+        }
+    }
+    Ok(Found { resources, wrong: checks.iter().any(|check| check.standing == Standing::Wrong) })
+}
+
+/// The stages of the first node. Those that are done are not done again.
+async fn first(args: &BootstrapArgs, printer: Arc<Printer>, resources: Resources) -> Ended {
+    let folder = PathBuf::from(&args.repository.repo);
+    if git2::Repository::discover(&folder).is_err() {
+        // Its hosts are its nodes: this machine does not stand in a roster as well.
+        let files: Vec<_> = init::FILES.into_iter().filter(|(path, _)| *path != "roster.yaml").collect();
+        init::make(&folder, &files)?;
+    }
+    let store = store_of(&args.repository)?;
+    let mut record = Record::read(store.as_ref())?;
+    for stage in Stage::ALL {
+        if record.has(stage) && stage != Stage::Checks && stage != Stage::Verified {
+            told(&printer, stage, "done before");
+            continue;
+        }
+        let begun = now_ms();
+        let mut commit = None;
+        match stage {
+            Stage::Checks | Stage::Repository => {}
+            Stage::Cluster => commit = name_cluster(args)?,
+            Stage::Node | Stage::Verified => {
+                let code = node(args, printer.clone(), resources).await?;
+                if code != 0 {
+                    printer.say("The bootstrap did not come to its end. Run it again: what is done is not done again.");
+                    return Ok(code);
+                }
+            }
+        }
+        let runs = runs_since(store.as_ref(), begun)?;
+        record.checkpoints.retain(|checkpoint| checkpoint.stage != stage);
+        record.checkpoints.push(Checkpoint { stage, time: now(), commit, runs });
+        record.write(store.as_ref())?;
+        told(&printer, stage, "done");
+    }
+    printer.say("This machine is the first node. `basalt token create --listen` lets the next one in.");
+    Ok(0)
+}
+
+fn told(printer: &Printer, stage: Stage, result: &str) {
+    printer.json(&json!({"type": "stage", "stage": stage.name(), "result": result}));
+    printer.say(&format!("{} {}: {}", printer.paint(Paint::Green, &format!("{result:<11}")), stage.name(), stage.description()));
+}
+
+/// A `cluster.yaml`, where there is none.
+fn name_cluster(args: &BootstrapArgs) -> Result<Option<String>> {
+    let text = format!("cluster:\n  id: cluster-{}\n  roles:\n    assignment: automatic\n    rebalance_on_join: true\n", random(8)?);
+    commit_edit(&args.repository.repo, &cache_folder(), &mut |snapshot: &Snapshot| {
+        let files = [(FILE.to_owned(), Some(text.clone()))].into();
+        Ok((!snapshot.contains(FILE)).then(|| Edit { message: "Name the cluster".to_owned(), files }))
+    })
+}
+
+/// This machine becomes a node; or, as it is one, is made what its role says.
+async fn node(args: &BootstrapArgs, printer: Arc<Printer>, resources: Resources) -> Ended {
+    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let id = args.how.id.clone().unwrap_or_else(|| hostname.trim().to_owned());
+    let opened = Opened::at(&args.repository, None)?;
+    if opened.snapshot.contains(&path_of(&id)) {
+        let context = Context::open(&args.repository, &args.connect, printer)?;
+        let hosts = context.named(std::iter::once(&id))?;
+        let how = How { waves: &WaveArgs::default(), yes: args.yes, rollback_on_failure: false, prepared: None };
+        return plan_and_apply(&context, hosts, &ScopeArgs::default(), None, &how).await;
+    }
+    let preferred =
+        args.how.preferred_role.as_deref().map(str::parse::<Role>).transpose().map_err(|why| Diagnostic::new(Code::Usage, why))?;
+    let node = Node { host: Host::new(&id, Host::LOCAL), role: None, preferred, joined: time_text(now()), resources: Some(resources) };
+    let change = ChangeArgs::whole(args.repository.clone(), args.connect.clone(), args.yes, args.json);
+    carry_out(&change, printer, |snapshot| cluster::add(snapshot, node.clone(), &Map::new())).await
+}
+
+/// The runs that were started since then, oldest first; none that took something back.
+fn runs_since(store: &dyn Store, since: u64) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for key in store.list("runs/")? {
+        let run = store.get(&key)?.and_then(|entry| serde_json::from_slice::<RunHistory>(&entry.value).ok());
+        found.extend(run.map(|run| run.header).filter(|header| header.started >= since && header.rolls_back.is_empty()));
+    }
+    found.sort_by_key(|header| header.started);
+    Ok(found.into_iter().map(|header| header.id).collect())
+}
+
+fn status(args: &BootstrapArgs, printer: &Printer) -> Ended {
+    let record = Record::read(store_of(&args.repository)?.as_ref())?;
+    for stage in Stage::ALL {
+        let checkpoint = record.checkpoints.iter().find(|checkpoint| checkpoint.stage == stage);
+        printer.json(&json!({"type": "stage", "stage": stage.name(), "result": if checkpoint.is_some() { "done" } else { "waits" }}));
+        let when = checkpoint.map_or_else(|| "waits".to_owned(), |checkpoint| time_text(checkpoint.time));
+        printer.say(&format!("{:<11} {when:<24} {}", stage.name(), stage.description()));
+    }
+    Ok(0)
+}
+
+/// Back to the end of a stage: the runs of those behind it are taken back, then their commits.
+async fn back(args: &BootstrapArgs, to: &str, printer: Arc<Printer>) -> Ended {
+    let to =
+        [Stage::Checks, Stage::Repository, Stage::Cluster, Stage::Node].into_iter().find(|stage| stage.name() == to).ok_or_else(|| {
+            Diagnostic::new(Code::Usage, format!("there is no stage {to:?} to go back to"))
+                .hint("the stages are checks, repository, cluster, node")
+        })?;
+    let store = store_of(&args.repository)?;
+    let mut record = Record::read(store.as_ref())?;
+    let nodes = cluster::read(&Opened::at(&args.repository, None)?.snapshot, &Map::new())?.nodes.len();
+    if nodes > 1 && to < Stage::Node {
+        return Err(Diagnostic::new(Code::Usage, format!("the cluster has {nodes} nodes by now"))
+            .hint("`basalt node remove` takes the others out first")
+            .into());
+    }
+    let behind: Vec<Checkpoint> = record.checkpoints.iter().filter(|checkpoint| checkpoint.stage > to).rev().cloned().collect();
+    for checkpoint in &behind {
+        for run in checkpoint.runs.iter().rev() {
+            let code = take_back(&args.repository, &args.connect, run, args.yes, printer.clone()).await?;
+            if code != 0 {
+                return Ok(code);
+            }
+        }
+        commit_edit(&args.repository.repo, &cache_folder(), &mut |snapshot| {
+            let gone: Vec<String> = match checkpoint.stage {
+                Stage::Cluster if checkpoint.commit.is_some() => vec![FILE.to_owned()],
+                Stage::Node => snapshot.paths().filter(|path| path.starts_with(crate::fleet::cluster::FOLDER)).map(str::to_owned).collect(),
+                _ => Vec::new(),
+            };
+            let files = gone.into_iter().filter(|path| snapshot.contains(path)).map(|path| (path, None)).collect();
+            let edit = Edit { message: format!("Take back the bootstrap's stage: {}", checkpoint.stage.name()), files };
+            Ok((!edit.files.is_empty()).then_some(edit))
+        })?;
+        record.checkpoints.retain(|kept| kept.stage != checkpoint.stage);
+        record.write(store.as_ref())?;
+        told(&printer, checkpoint.stage, "taken back");
+    }
+    if behind.is_empty() {
+        printer.say(&format!("There is nothing behind {} to take back.", to.name()));
+    }
+    Ok(0)
+}

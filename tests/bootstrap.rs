@@ -1,0 +1,79 @@
+//! The birth of a cluster: a first node makes itself one, in stages that can be come back to and gone on with.
+
+mod lab;
+
+use lab::Lab;
+
+/// A machine with basalt on it, and nothing else.
+fn machine() -> Lab {
+    let lab = Lab::light(1);
+    std::fs::copy(env!("CARGO_BIN_EXE_basalt"), lab["h1"].root().join("usr/local/bin/basalt")).unwrap();
+    lab["h1"].sh("mkdir -p /srv/state; printf '[user]\\n name = op\\n email = op@localhost\\n' >/root/.gitconfig").ok();
+    lab
+}
+
+fn bootstrap(lab: &Lab, args: &str) -> lab::Output {
+    lab["h1"].sh(&format!("cd /srv/state && HOME=/root basalt bootstrap {args}"))
+}
+
+#[test]
+fn the_first_node_configures_itself_and_every_stage_can_be_come_back_to() {
+    if !lab::required() {
+        return;
+    }
+    let lab = machine();
+    let before = lab["h1"].fingerprint_root();
+    bootstrap(&lab, "--check").ok().says("CPU threads").says("clock");
+    before.assert_same(&lab["h1"].fingerprint_root());
+    let done = bootstrap(&lab, "--single-node --yes").ok();
+    done.says("h1  new → monolith  (the only node)").says("done        verified").says("lets the next one in");
+    let motd = lab["h1"].read("/etc/motd").unwrap();
+    assert!(motd.contains("welcome"), "{motd}");
+    lab["h1"].sh("cd /srv/state && git log --format=%s").ok().says("Add the node h1\nName the cluster\n");
+    lab["h1"].sh("cd /srv/state && HOME=/root basalt role show").ok().says("h1  monolith").says("1 node, scale single");
+    bootstrap(&lab, "--status").ok().says("verified");
+    // Once more: there is nothing to do.
+    bootstrap(&lab, "--yes").ok().says("done before node").says("No changes. 1 host is as described.");
+
+    // Back to the stage before the node: the machine is what it was.
+    bootstrap(&lab, "--rollback cluster --yes").ok().says("taken back");
+    assert_ne!(lab["h1"].read("/etc/motd").unwrap(), motd);
+    lab["h1"].sh("cd /srv/state && test ! -e nodes/h1.yaml && test -e cluster.yaml").ok();
+    bootstrap(&lab, "--rollback checks --yes").ok();
+    lab["h1"].sh("cd /srv/state && test ! -e cluster.yaml").ok();
+    bootstrap(&lab, "--rollback end --yes").code(1).complains("the stages are checks, repository, cluster, node");
+    bootstrap(&lab, "--yes").ok().says("done        verified");
+    assert_eq!(lab["h1"].read("/etc/motd").unwrap(), motd);
+}
+
+#[test]
+fn a_failed_bootstrap_can_simply_be_run_again() {
+    if !lab::required() {
+        return;
+    }
+    let lab = machine();
+    // What the first state wants to be a file is a directory with something in it.
+    lab["h1"].sh("rm -f /etc/motd; mkdir /etc/motd; touch /etc/motd/x").ok();
+    bootstrap(&lab, "--single-node --yes").code(7).says("Run it again");
+    lab["h1"].sh("cd /srv/state && git log -2 --format=%s").ok().says("Take back: Add the node h1");
+    lab["h1"].sh("rm -r /etc/motd").ok();
+    bootstrap(&lab, "--single-node --yes").ok().says("done before cluster").says("done        verified");
+}
+
+#[test]
+fn what_a_machine_is_told_decides_and_flags_go_before_it() {
+    if !lab::required() {
+        return;
+    }
+    let lab = machine();
+    lab["h1"].sh("mkdir -p /etc/eos; printf 'cluster:\\n  id: prod\\n  master: 198.18.0.77\\n' >/etc/eos/cluster.yaml").ok();
+    // Nobody is there: it is said whom it would have joined.
+    bootstrap(&lab, "--yes --fingerprint aaaaaaaaaaaaaaaaaaaaaaaaaa")
+        .code(4)
+        .says("Joining the cluster at 198.18.0.77")
+        .complains("does not answer");
+    bootstrap(&lab, "--yes --join-cluster 198.18.0.78 --fingerprint aaaaaaaaaaaaaaaaaaaaaaaaaa").code(4).complains("198.18.0.78");
+    lab["h1"].sh("printf 'cluster:\\n  mastre: x\\n' >/etc/eos/cluster.yaml").ok();
+    bootstrap(&lab, "--yes").code(1).complains("did you mean \"master\"?");
+    bootstrap(&lab, "--single-node --yes").ok().says("new → monolith");
+}
