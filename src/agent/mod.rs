@@ -14,6 +14,7 @@ pub mod planner;
 mod probe;
 pub mod projection;
 pub mod protocol;
+pub mod prune;
 pub mod revert;
 pub mod run;
 pub mod serve;
@@ -21,6 +22,8 @@ pub mod wire;
 
 #[cfg(test)]
 mod files_tests;
+#[cfg(test)]
+mod prune_tests;
 #[cfg(test)]
 mod revert_tests;
 #[cfg(test)]

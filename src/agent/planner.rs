@@ -13,6 +13,7 @@ use super::diff;
 use super::history;
 use super::projection::{Projection, Reads, View, differs, laid_over, telling};
 use super::protocol::PlanRequest;
+use super::prune;
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::function::{self, Function, Run, Want};
 use crate::object;
@@ -20,7 +21,7 @@ use crate::plan::requisite::{self, Fate, Maybe, Status};
 use crate::plan::{Action, Change, Hash, HostPlan, Key, Kind, Low, RequisiteKind, Step};
 use crate::secret::Mask;
 use crate::system::journal::Owed;
-use crate::system::{Entry, System};
+use crate::system::{Entry, Made, System};
 use crate::value::{Attrs, Map, Value, gathered, those};
 
 /// A plan as the agent keeps it between `plan` and `apply`.
@@ -34,6 +35,10 @@ pub struct Plan {
     pub owed: Vec<Debt>,
     /// What the controller lays over the host's grains.
     pub grains: Map,
+    /// Whose things the run makes.
+    pub origin: String,
+    /// Made once, and gone.
+    pub forget: Vec<Made>,
 }
 
 /// What happens when a low's turn comes. A low that listens may have a second turn at the end.
@@ -94,12 +99,13 @@ pub fn plan(sys: &System, request: PlanRequest) -> Result<Plan> {
     plan_masked(sys, request, &mask).map_err(|fault| mask.diagnostic(*fault).into())
 }
 
-fn plan_masked(sys: &System, request: PlanRequest, mask: &Mask) -> Result<Plan> {
+fn plan_masked(sys: &System, mut request: PlanRequest, mask: &Mask) -> Result<Plan> {
     let count = request.lows.len();
     if request.lows.iter().flat_map(|low| &low.requisites).any(|requisite| !requisite.of.are_below(count)) {
         return Err(Diagnostic::new(Code::Damaged, "a requisite names a state that is not there").into());
     }
-    let functions = parse(&request.lows)?;
+    let mut functions = parse(&request.lows)?;
+    let (mut prune, mut forget, mut left) = (request.prune, Vec::new(), Vec::new());
     let commands = Commands::with(request.grains.clone());
     let (owed, secret_keys) = sys.standing()?;
     let owed = debts(sys, owed)?;
@@ -112,15 +118,24 @@ fn plan_masked(sys: &System, request: PlanRequest, mask: &Mask) -> Result<Plan> 
         let turns = planner.pass()?;
         let missing = planner.projection.take_missing();
         if missing.is_empty() {
-            break (turns, planner.projection.reads());
+            let Some(how) = prune.take() else { break (turns, planner.projection.reads()) };
+            let mut leaving = prune::leaving(&planner, &request.lows, &functions, &turns, &request.origin, how)?;
+            projection = Projection::over(sys, planner.projection.reads());
+            for (low, function) in leaving.states() {
+                request.lows.push(low);
+                functions.push(function);
+            }
+            (left, forget) = (leaving.notices, leaving.forget);
+            continue;
         }
         if let Some(hash) = missing.iter().find(|hash| fetched.contains(hash)) {
             return Err(Diagnostic::new(Code::Damaged, format!("the content {hash} was fetched and is not there")).into());
         }
         sys.contents().fetch(&missing)?;
         fetched.extend(missing);
-        projection = planner.projection.again();
+        projection = Projection::over(sys, planner.projection.reads());
     };
+    let turns = prune::without_stays(&request.lows, turns, &mut left);
     let steps: Vec<Step> = turns.iter().filter_map(|turn| step(&request.lows, turn, &turns, mask)).collect();
     let shown: BTreeSet<usize> = gathered(steps.iter().map(|step| step.low));
     let host = HostPlan {
@@ -129,9 +144,10 @@ fn plan_masked(sys: &System, request: PlanRequest, mask: &Mask) -> Result<Plan> 
         steps,
         generation: sys.generation()?,
         commands: request.ran.iter().map(|line| mask.text(line)).chain(commands.list().iter().map(|(line, _)| mask.text(line))).collect(),
-        notices: history::notices(sys)?.iter().map(|notice| mask.text(notice)).collect(),
+        notices: history::notices(sys)?.iter().chain(&left).map(|notice| mask.text(notice)).collect(),
     };
-    Ok(Plan { lows: request.lows, functions, turns, reads, mask: mask.clone(), host, owed, grains: commands.grains })
+    let origin = request.origin;
+    Ok(Plan { origin, forget, lows: request.lows, functions, turns, reads, mask: mask.clone(), host, owed, grains: commands.grains })
 }
 
 /// The functions of the lows; everything wrong with them in one error.
@@ -468,7 +484,7 @@ impl<'a> Planner<'a> {
     }
 
     /// All objects a function speaks of, read.
-    fn objects(&self, function: &dyn Function, view: &View) -> Result<Vec<Key>> {
+    pub fn objects(&self, function: &dyn Function, view: &View) -> Result<Vec<Key>> {
         let mut known: BTreeSet<Key> = BTreeSet::new();
         loop {
             let keys = function.objects(view)?;
@@ -579,6 +595,10 @@ fn step(lows: &[Low], turn: &Turn, turns: &[Turn], mask: &Mask) -> Option<Step> 
             let ways = deed.changes.iter().filter_map(|c| c.one_way.clone()).chain(deed.run.iter().filter_map(|run| run.one_way.clone()));
             step.one_way =
                 ways.reduce(|all, way| if all.contains(&way) { all } else { format!("{all}; {way}") }).map(|way| mask.text(&way));
+            if low.state == prune::STATE {
+                step.action = Action::Remove;
+                step.reason = low.args.get("reason").map(|why| mask.text(&why.to_text())).unwrap_or_default();
+            }
         }
         Decision::Unknown { why, waits_for, .. } => {
             step.action = Action::Unknown;

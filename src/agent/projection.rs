@@ -66,9 +66,9 @@ impl<'a> Projection<'a> {
         }
     }
 
-    /// The same reads, nothing laid over them: for another pass over the same lows.
-    pub fn again(self) -> Projection<'a> {
-        Projection { read: self.read, looked: self.looked, ..Projection::new(self.sys) }
+    /// For another pass: what was read already, nothing laid over it.
+    pub fn over(sys: &'a System, reads: Reads) -> Projection<'a> {
+        Projection { read: RefCell::new(reads.keys), looked: RefCell::new(reads.looks), ..Projection::new(sys) }
     }
 
     /// What is there when everything planned so far is done.

@@ -163,6 +163,19 @@ pub struct PlanRequest {
     /// The grains that the controller lays over the host's own, for conditions that call `grains.get`.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub grains: Map,
+    /// The state repository, by what is the same in all its clones: whose things a run makes. Empty: nothing is remembered.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub origin: String,
+    /// The lows are all that is described for the host: what basalt made and they do not speak of goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<Prune>,
+}
+
+/// `--prune`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Prune {
+    /// What destroys data goes too (`Object::destroys`), and packages are purged.
+    pub destroy_data: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -14,6 +14,7 @@ use super::keep;
 use super::planner::{Decision, Deed, Plan, Planned, Planner, Turn, fate, owed_name};
 use super::projection::{Projection, Reads, differs, same};
 use super::protocol::{Applied, Body};
+use super::prune;
 use crate::diagnostic::{Code, Diagnostic, Error, Result};
 use crate::function::Run;
 use crate::object::{self, Progress};
@@ -171,6 +172,7 @@ impl<'a> Runner<'a> {
         }
         // What this run owes stands apart from what it inherits, behind the first before-image.
         entries.sort_by_key(|entry| matches!(entry, Entry::Owed(_)));
+        entries.extend(prune::forget(self.sys, &self.plan.forget));
         self.known = std::mem::take(&mut reads.keys);
         if entries.is_empty() {
             return Ok(());
@@ -198,6 +200,17 @@ impl<'a> Runner<'a> {
         }
         attrs.retain(|_, value| !self.plan.mask.holds_in(value));
         Entry::After { key: change.key.clone(), attrs, secret }
+    }
+
+    /// Notes what a change reached, and what is made by it.
+    fn note(&self, low: &Low, change: &Planned, after: Attrs) -> Result<()> {
+        let empty = Attrs::new();
+        let before = self.before.get(&change.key).unwrap_or(&empty);
+        // A name with a secret in it is not remembered beyond the run.
+        let plain = self.planner.shown(&change.key) == change.key;
+        let made = prune::note(self.sys, &self.plan.origin, low, &change.key, before, &after).filter(|_| plain);
+        let entries: Vec<Entry> = std::iter::once(self.reached(low, change, after)).chain(made).collect();
+        self.sys.journal(&entries)
     }
 
     /// The before-image of a key of the plan, where there is none yet.
@@ -231,6 +244,10 @@ impl<'a> Runner<'a> {
                 continue;
             }
             if matches!(turn.decision, Decision::Test(_)) {
+                continue;
+            }
+            if self.tally.failed > 0 && plan.lows.get(turn.low).is_some_and(|low| low.state == prune::STATE) {
+                self.done(turn.low, Instant::now(), Attempt::new(Verdict::Skipped, "not pruned, because a state failed"))?;
                 continue;
             }
             let status = self.planner.status(turn.low);
@@ -459,7 +476,7 @@ impl<'a> Runner<'a> {
         if !differs(&now, &change.to) {
             self.known.insert(key.clone(), now.clone());
             if differs(&before, &change.to) {
-                self.sys.journal(&[self.reached(low, change, now)])?;
+                self.note(low, change, now)?;
                 return Ok(true);
             }
             return Ok(false);
@@ -471,6 +488,12 @@ impl<'a> Runner<'a> {
             return Err(Diagnostic::new(Code::Failed, format!("diverged from the plan: {key} changed during the run ({what})")).into());
         }
         self.check_new_file(low, change)?;
+        if low.state == prune::STATE
+            && now.get("kind").and_then(Value::as_str) == Some("directory")
+            && !self.sys.list(&key.name)?.is_empty()
+        {
+            return Err(Diagnostic::new(Code::Failed, format!("{} is not empty any more", key.name)).into());
+        }
         let to = self.with_neighbours(index, change);
         let tell = &mut *self.tell;
         let mask = &self.plan.mask;
@@ -503,7 +526,7 @@ impl<'a> Runner<'a> {
         };
         self.known.insert(key.clone(), after.clone());
         if reached.is_ok() || !same(&after, &now) {
-            self.sys.journal(&[self.reached(low, change, after)])?;
+            self.note(low, change, after)?;
         }
         reached.map(|_| true)
     }
@@ -525,7 +548,7 @@ impl<'a> Runner<'a> {
         }
         for turn in self.plan.turns.iter().filter(|turn| !turn.listens && turn.low > index) {
             let Decision::Do(deed) = &turn.decision else { continue };
-            let Some(low) = self.plan.lows.get(turn.low) else { break };
+            let Some(low) = self.plan.lows.get(turn.low).filter(|low| low.state != prune::STATE) else { break };
             let waits = low.requisites.iter().filter(|r| r.kind != RequisiteKind::Listen).flat_map(|r| r.of.iter()).any(|of| of >= index);
             let [other] = deed.changes.as_slice() else { break };
             let how = |to: &Attrs| those(to, |name, _| name.starts_with('@') && !name.contains(':'));

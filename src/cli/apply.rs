@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::context::{Context, machine, now, now_ms};
 use super::print::{Color, Printer, count};
-use super::{ConnectArgs, Ended, RepositoryArgs, ScopeArgs, TargetArgs, WaveArgs, summary_code};
+use super::{ConnectArgs, Ended, PruneArgs, RepositoryArgs, ScopeArgs, TargetArgs, WaveArgs, summary_code};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::engine::apply::{ApplyOptions, Results, apply, close_all};
 use crate::engine::commit::Prepared;
@@ -25,13 +25,15 @@ pub struct ApplyArgs {
     #[command(flatten)]
     scope: ScopeArgs,
     #[command(flatten)]
+    prune: PruneArgs,
+    #[command(flatten)]
     repository: RepositoryArgs,
     #[command(flatten)]
     connect: ConnectArgs,
     #[command(flatten)]
     waves: WaveArgs,
     /// Apply this saved plan exactly, or refuse
-    #[arg(long = "plan", value_name = "FILE", conflicts_with_all = ["target", "sls", "commit"])]
+    #[arg(long = "plan", value_name = "FILE", conflicts_with_all = ["target", "sls", "commit", "prune"])]
     saved: Option<PathBuf>,
     /// Do not ask
     #[arg(short = 'y', long)]
@@ -54,7 +56,8 @@ pub async fn run(mut args: ApplyArgs, color: Color) -> Ended {
         }
         args.scope.sls = saved.scope.sls.clone();
     }
-    let context = Context::open(&args.repository, &args.connect, printer.clone())?;
+    let mut context = Context::open(&args.repository, &args.connect, printer.clone())?;
+    context.keep_track(saved.as_ref().map_or(args.prune.request(), |saved| saved.scope.prune))?;
     let hosts = match &saved {
         Some(saved) => {
             context.same_source(saved, &args.scope)?;

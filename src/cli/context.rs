@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::opened::Opened;
 use super::print::Printer;
 use super::{ConnectArgs, End, RepositoryArgs, ScopeArgs, TargetArgs};
-use crate::agent::protocol::{Answer, Call, RunHeader};
+use crate::agent::protocol::{Answer, Call, Prune, RunHeader};
 use crate::diagnostic::{Code, Diagnostic, Result, nearest};
 use crate::engine::compile::{Answers, Attempt, Compile, Compiler, Wanted};
 use crate::engine::event::{Source, Summary};
@@ -92,6 +92,8 @@ impl Context {
                 settings.nodegroups.clone().unwrap_or_default(),
                 Arc::new(Remembered(store.clone())),
             )),
+            origin: "".into(),
+            prune: None,
         };
         let (unasked, answers) = Default::default();
         Ok(Context { printer, snapshot, source, settings, store, work, roster, unasked, answers })
@@ -259,9 +261,23 @@ impl Context {
         }
     }
 
+    /// From here on hosts remember whose things they have, and let go of what has left the tree where they are to.
+    pub fn keep_track(&mut self, prune: Option<Prune>) -> Result<()> {
+        let origin = self.settings.repository.clone().or_else(|| self.snapshot.origin());
+        if prune.is_some() && origin.is_none() {
+            return Err(Diagnostic::new(Code::Settings, "this state repository cannot be told from others, so nothing is pruned")
+                .detail("Hosts know it by its first commit. It has none yet, or not here (a shallow clone, the roots of a Salt master).")
+                .hint("give it a name: `repository: NAME` in basalt.yaml")
+                .into());
+        }
+        self.work.origin = origin.unwrap_or_default().into();
+        self.work.prune = prune;
+        Ok(())
+    }
+
     pub fn saved_scope(&self, scope: &ScopeArgs) -> Result<Scope> {
         let pillar = pillar(scope)?.map(|p| Hash::of(serde_json::to_string(&p).unwrap_or_default().as_bytes()));
-        Ok(Scope { sls: scope.sls.clone(), pillar })
+        Ok(Scope { sls: scope.sls.clone(), pillar, prune: self.work.prune })
     }
 
     /// A saved plan is of this tree and this pillar, or it is stale.

@@ -34,6 +34,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::agent::protocol::Prune;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::engine::event::Summary;
 use crate::engine::schedule::Batch;
@@ -178,6 +179,23 @@ pub struct ScopeArgs {
     /// Add this pillar: JSON, or a file of JSON or YAML
     #[arg(long, value_name = "JSON|FILE")]
     pillar: Option<String>,
+}
+
+/// What becomes of what is described no more.
+#[derive(Args, Clone, Default)]
+pub struct PruneArgs {
+    /// Take away what basalt made and no state speaks of any more
+    #[arg(long, conflicts_with = "sls")]
+    prune: bool,
+    /// With --prune: what destroys data too (volumes, filesystems, mounts in use), and packages are purged
+    #[arg(long, requires = "prune")]
+    destroy_data: bool,
+}
+
+impl PruneArgs {
+    fn request(&self) -> Option<Prune> {
+        self.prune.then_some(Prune { destroy_data: self.destroy_data })
+    }
 }
 
 /// How hosts are reached.

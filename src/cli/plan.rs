@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::context::Context;
 use super::print::{Color, Printer};
-use super::{ConnectArgs, End, Ended, RepositoryArgs, ScopeArgs, TargetArgs, summary_code};
+use super::{ConnectArgs, End, Ended, PruneArgs, RepositoryArgs, ScopeArgs, TargetArgs, summary_code};
 use crate::engine::apply::close_all;
 use crate::engine::event::Event;
 use crate::engine::plan::{Planned, plan};
@@ -19,6 +19,8 @@ pub struct PlanArgs {
     target: TargetArgs,
     #[command(flatten)]
     scope: ScopeArgs,
+    #[command(flatten)]
+    prune: PruneArgs,
     #[command(flatten)]
     repository: RepositoryArgs,
     #[command(flatten)]
@@ -36,7 +38,10 @@ pub struct PlanArgs {
 
 pub async fn run(args: PlanArgs, color: Color) -> Ended {
     let printer = Arc::new(Printer::new(args.json, color));
-    let context = Context::open(&args.repository, &args.connect, printer.clone())?;
+    let mut context = Context::open(&args.repository, &args.connect, printer.clone())?;
+    if args.prune.prune {
+        context.keep_track(args.prune.request())?;
+    }
     let hosts = context.hosts(&args.target).await?;
     let compiler = context.compiler(&args.scope)?;
     let mut summary = context.summary();

@@ -13,7 +13,7 @@ use super::event::{Event, Sink, Summary};
 use super::link::Connect;
 use super::mine::Mine;
 use super::session::{Blobs, Session, Stop};
-use crate::agent::protocol::PlanRequest;
+use crate::agent::protocol::{PlanRequest, Prune};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::fleet::Host;
 use crate::plan::{HostPlan, Low};
@@ -37,6 +37,10 @@ pub struct Work {
     pub compiling: Arc<Semaphore>,
     /// What other hosts know, for `mine.get`.
     pub mine: Arc<Mine>,
+    /// The state repository, as hosts remember whose things they have.
+    pub origin: Arc<str>,
+    /// What has left the tree is taken away.
+    pub prune: Option<Prune>,
 }
 
 /// A host that has been compared; its agent keeps the plan and waits.
@@ -140,6 +144,8 @@ async fn plan_host(asking: Asking, host: Host) -> Result<Planned> {
         commands: work.commands,
         ran: found.ran,
         grains: session.grains.own.clone(),
+        origin: work.origin.to_string(),
+        prune: work.prune,
     };
     let mut plan = session.plan(request, &wanted.blobs).await?;
     plan.notices.extend(session.grains.notices().into_iter().chain(found.notices).map(|notice| mask.text(&notice)));

@@ -211,6 +211,16 @@ impl Snapshot {
         })
     }
 
+    /// What is the same in all clones of this repository and in no other one: its first commit. `None` where that cannot be known.
+    pub fn origin(&self) -> Option<String> {
+        let repository = self.git.as_ref()?.lock().ok().filter(|repository| !repository.is_shallow())?;
+        let mut commit = repository.find_commit(Oid::from_str(&self.commit).ok()?).ok()?;
+        while commit.parent_count() > 0 {
+            commit = commit.parent(0).ok()?;
+        }
+        Some(commit.id().to_string())
+    }
+
     /// All paths, in order.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(String::as_str)

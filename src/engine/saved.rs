@@ -9,6 +9,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::event::Source;
+use crate::agent::protocol::Prune;
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Hash, HostPlan};
 
@@ -38,6 +39,8 @@ pub struct Scope {
     /// Hash of the pillar given on the command line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pillar: Option<Hash>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<Prune>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -17,6 +17,8 @@ pub struct Settings {
     /// Folders of states by environment, relative to the repository.
     pub file_roots: Option<Roots>,
     pub pillar_roots: Option<Roots>,
+    /// What hosts call this state repository, instead of its first commit.
+    pub repository: Option<String>,
     /// The roster file, relative to the repository or absolute.
     pub roster: Option<String>,
     pub nodegroups: Option<Map>,
@@ -47,7 +49,8 @@ const DEEPEST: u64 = 20_000;
 
 pub type Roots = BTreeMap<String, Vec<String>>;
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
+    "repository",
     "file_roots",
     "pillar_roots",
     "roster",
@@ -102,6 +105,7 @@ impl Settings {
             match name.as_str() {
                 "file_roots" => settings.file_roots = Some(roots(file, value)?),
                 "pillar_roots" => settings.pillar_roots = Some(roots(file, value)?),
+                "repository" => settings.repository = Some(text_of(file, value)?),
                 "roster" => settings.roster = Some(text_of(file, value)?),
                 "nodegroups" => match value.to_value() {
                     Value::Map(groups) => settings.nodegroups = Some(groups),
@@ -190,6 +194,7 @@ impl Settings {
         Settings {
             file_roots: self.file_roots.or(other.file_roots),
             pillar_roots: self.pillar_roots.or(other.pillar_roots),
+            repository: self.repository.or(other.repository),
             roster: self.roster.or(other.roster),
             nodegroups: self.nodegroups.or(other.nodegroups),
             options: self.options,

@@ -168,6 +168,10 @@ impl Tab {
 }
 
 impl Job {
+    fn part(&self) -> String {
+        self.identifier.clone().filter(|id| !id.is_empty()).unwrap_or_else(|| self.command.clone())
+    }
+
     /// Whether this job is the one meant: by its identifier, or by its command where it has none.
     fn is(&self, command: &str, identifier: Option<&str>) -> bool {
         let wanted = identifier.filter(|i| !i.is_empty()).unwrap_or(NO_IDENTIFIER);
@@ -338,6 +342,25 @@ impl Cron {
     }
 }
 
+/// What the jobs and variables of a crontab that a state may have made are known by: identifier or command, `NAME=`.
+pub fn jobs(text: &str) -> Vec<String> {
+    let tab = Tab::parse(text);
+    let jobs = tab.jobs.iter().flatten().map(Job::part);
+    tab.env.iter().map(|(name, _)| variable(name)).chain(jobs).collect()
+}
+
+/// A crontab without the one that is known by this.
+pub fn without(text: &str, part: &str) -> String {
+    let mut tab = Tab::parse(text);
+    tab.env.retain(|(name, _)| variable(name) != part);
+    tab.jobs.iter_mut().for_each(|jobs| jobs.retain(|job| job.part() != part));
+    tab.render()
+}
+
+fn variable(name: &str) -> String {
+    format!("{name}=")
+}
+
 impl Function for Cron {
     fn objects(&self, _: &dyn There) -> Result<Vec<Key>> {
         let mut keys = vec![Key::new(Kind::Crontab, &self.user), Key::new(Kind::User, &self.user)];
@@ -345,6 +368,15 @@ impl Function for Cron {
             keys.push(Key::new(Kind::File, MACHINE_ID));
         }
         Ok(keys)
+    }
+
+    fn parts(&self) -> Vec<String> {
+        match &self.edit {
+            // It may be there under its command still.
+            Edit::Set(job) => vec![job.part(), job.command.clone()],
+            Edit::Remove { command, identifier, .. } => identifier.iter().chain([command]).cloned().collect(),
+            Edit::SetEnv(name, _) | Edit::RemoveEnv(name) => vec![variable(name)],
+        }
     }
 
     fn want(&self, there: &dyn There) -> Result<Want> {

@@ -107,6 +107,11 @@ pub trait Function: Send + Sync {
     /// What is wanted, seen from what is there. An error here is a state that would fail: its summary is the comment.
     fn want(&self, there: &dyn There) -> Result<Want>;
 
+    /// Which of the things that its objects hold side by side it speaks of (packages, jobs of a crontab): those are not pruned.
+    fn parts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Something it watches changes: planned like any other change (restart, reload, run). None: it does not care.
     fn react(&self, _there: &dyn There, _cause: &str) -> Result<Option<Want>> {
         Ok(None)

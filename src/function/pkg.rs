@@ -256,6 +256,10 @@ impl Function for Pkg {
         Ok(vec![key()])
     }
 
+    fn parts(&self) -> Vec<String> {
+        self.packages.iter().map(|(name, _)| name.clone()).chain(self.sources.iter().map(|(name, _)| name.clone())).collect()
+    }
+
     fn want(&self, there: &dyn There) -> Result<Want> {
         let all = there.get(&key());
         let mut wanted = Attrs::new();

@@ -13,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::memory::{Made, Memory};
 use super::{Command, STATE_DIR, System};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Hash, Key, Kind, Outcome, RunHeader, Tally};
@@ -52,6 +53,12 @@ pub enum Entry {
     /// Things in which there is a secret, known from earlier runs or because they are as wanted.
     Secret {
         keys: BTreeSet<Key>,
+    },
+    /// What basalt made: all of it (what the run begins with), or of this key, instead of what was known of it.
+    Made {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<Key>,
+        things: Vec<Made>,
     },
     /// A command is about to run. `again`: run it again at the end of a rollback; `undo` takes it back.
     Ran {
@@ -126,14 +133,29 @@ pub(super) struct Run {
     broken: bool,
     /// Kept contents that are written but not yet synced.
     pub unsynced: Vec<File>,
+    stands: Standing,
+}
+
+/// What holds over the end of a run: each begins with what the one before left.
+#[derive(Clone, Default)]
+struct Standing {
     owed: Vec<Owed>,
     secret_keys: BTreeSet<Key>,
+    made: Memory,
+}
+
+impl Standing {
+    fn lay(&mut self, entry: &Entry) {
+        settle(&mut self.owed, entry);
+        note_secret(&mut self.secret_keys, entry);
+        self.made.lay(entry);
+    }
 }
 
 impl Entry {
     /// Whether it must be on the disk before anything else happens.
     fn decisive(&self) -> bool {
-        !matches!(self, Entry::After { .. } | Entry::Outcome(_) | Entry::Paid { .. })
+        !matches!(self, Entry::After { .. } | Entry::Made { .. } | Entry::Outcome(_) | Entry::Paid { .. })
     }
 }
 
@@ -150,7 +172,7 @@ impl System {
         self.mutating(&format!("begin the run {id}"))?;
         self.make_state_dir()?;
         self.sweep_after_last()?;
-        let (owed, secret) = self.standing()?;
+        let Standing { owed, secret_keys: secret, made } = self.stands()?;
         let generation = self.generation()? + 1;
         let place = self.run_dir(id);
         let failed = |e: io::Error| Diagnostic::io(format!("begin the journal of run {id}"), &e);
@@ -161,21 +183,14 @@ impl System {
         }
         make(&place).and_then(|()| make(&place.join("keep"))).map_err(failed)?;
         let file = File::options().append(true).create_new(true).mode(0o600).open(place.join("journal")).map_err(failed)?;
-        *self.run.borrow_mut() = Some(Run {
-            id: id.to_owned(),
-            file,
-            length: 0,
-            next: 1,
-            broken: false,
-            unsynced: Vec::new(),
-            owed: Vec::new(),
-            secret_keys: BTreeSet::new(),
-        });
+        *self.run.borrow_mut() =
+            Some(Run { id: id.to_owned(), file, length: 0, next: 1, broken: false, unsynced: Vec::new(), stands: Standing::default() });
         let mut entries = vec![Entry::Run { header: header.clone(), generation, at: now() }];
         entries.extend(owed.into_iter().map(Entry::Owed));
         if !secret.is_empty() {
             entries.push(Entry::Secret { keys: secret });
         }
+        entries.extend(made.entry());
         self.journal(&entries)?;
         sync_dir(&place).and_then(|()| sync_dir(&self.runs_dir())).map_err(failed)?;
         self.contents().look_in(place.join("keep"));
@@ -234,8 +249,7 @@ impl System {
         run.length += lines.len() as u64;
         run.next += entries.len() as u64;
         for entry in entries {
-            settle(&mut run.owed, entry);
-            note_secret(&mut run.secret_keys, entry);
+            run.stands.lay(entry);
         }
         Ok(())
     }
@@ -261,17 +275,28 @@ impl System {
     /// What must still happen, and the things in which a run left a secret: what is in those is not shown, also when nobody knows that
     /// secret any more.
     pub fn standing(&self) -> Result<(Vec<Owed>, BTreeSet<Key>)> {
+        self.stands().map(|stands| (stands.owed, stands.secret_keys))
+    }
+
+    /// What basalt made on this host.
+    pub fn made(&self) -> Result<Memory> {
+        self.stands().map(|stands| stands.made)
+    }
+
+    /// What is known of a thing in the run under way, and the number of what it makes next.
+    pub fn made_of(&self, key: &Key) -> (Vec<Made>, u64) {
+        self.run.borrow().as_ref().map(|run| (run.stands.made.of(key).to_vec(), run.stands.made.next())).unwrap_or_default()
+    }
+
+    fn stands(&self) -> Result<Standing> {
         if let Some(run) = &*self.run.borrow() {
-            return Ok((run.owed.clone(), run.secret_keys.clone()));
+            return Ok(run.stands.clone());
         }
-        let (mut owed, mut secret_keys) = (Vec::new(), BTreeSet::new());
-        let Some(newest) = self.runs()?.into_iter().next() else { return Ok((owed, secret_keys)) };
+        let mut stands = Standing::default();
+        let Some(newest) = self.runs()?.into_iter().next() else { return Ok(stands) };
         // Each run starts with what stood then, so the newest knows all. What a damaged journal had to say cannot be known.
-        for entry in self.read_journal(&newest.header.id).unwrap_or_default().entries {
-            settle(&mut owed, &entry);
-            note_secret(&mut secret_keys, &entry);
-        }
-        Ok((owed, secret_keys))
+        self.read_journal(&newest.header.id).unwrap_or_default().entries.iter().for_each(|entry| stands.lay(entry));
+        Ok(stands)
     }
 
     /// How many runs the host has seen.

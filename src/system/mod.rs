@@ -11,6 +11,7 @@ mod files;
 mod identity;
 pub mod journal;
 mod keep;
+pub mod memory;
 #[cfg(test)]
 pub mod tests;
 
@@ -28,6 +29,7 @@ pub use exec::HostExec;
 pub use files::{FileKind, Meta, Stat};
 pub use identity::{Group, User};
 pub use journal::Entry;
+pub use memory::{Made, Memory};
 
 /// Where basalt keeps what it must remember on a host: journals, kept contents, the lock.
 pub const STATE_DIR: &str = "/var/lib/basalt";

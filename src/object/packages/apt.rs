@@ -18,6 +18,8 @@ pub struct Options {
     pub recommends: Option<bool>,
     pub from: Option<String>,
     pub unauthenticated: bool,
+    /// What is not needed any more goes too.
+    pub autoremove: bool,
 }
 
 impl Options {
@@ -33,6 +35,9 @@ impl Options {
         }
         if self.unauthenticated {
             out.push("--allow-unauthenticated".into());
+        }
+        if self.autoremove {
+            out.push("--auto-remove".into());
         }
         out
     }

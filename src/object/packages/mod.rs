@@ -13,8 +13,8 @@ pub mod status;
 mod tests;
 pub mod version;
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -112,6 +112,29 @@ fn packages(attrs: &Attrs) -> impl Iterator<Item = (&str, &Value)> {
     attrs.iter().filter(|(name, _)| !name.starts_with('@')).map(|(name, value)| (name.as_str(), value))
 }
 
+/// The packages that are installed, and whether each came with others.
+pub fn installed(attrs: &Attrs) -> impl Iterator<Item = (&str, bool)> {
+    packages(attrs).filter_map(|(name, value)| there(Some(value)).filter(|there| there.installed).map(|there| (name, there.auto)))
+}
+
+/// The packages that these paths belong to, of those that belong to one.
+pub fn owners(sys: &System, paths: &BTreeSet<&str>) -> Result<BTreeMap<String, String>> {
+    const LISTS: &str = "/var/lib/dpkg/info";
+    let mut owners = BTreeMap::new();
+    for name in if paths.is_empty() { Vec::new() } else { sys.list(LISTS)? } {
+        let Some(package) = name.strip_suffix(".list") else { continue };
+        let text = sys.read(&format!("{LISTS}/{name}"))?.unwrap_or_default();
+        let package = package.split(':').next().unwrap_or(package);
+        let own = String::from_utf8_lossy(&text)
+            .lines()
+            .filter(|path| paths.contains(path))
+            .map(|path| (path.to_owned(), package.to_owned()))
+            .collect::<Vec<_>>();
+        owners.extend(own);
+    }
+    Ok(owners)
+}
+
 /// What is to change: the package, what is there of it, what is to be.
 fn differences<'a>(from: &'a Attrs, to: &'a Attrs) -> Vec<(&'a str, Option<There<'a>>, Option<There<'a>>)> {
     let named = packages(to).map(|(name, value)| (name, there(from.get(name)), there(Some(value))));
@@ -125,6 +148,7 @@ fn options(to: &Attrs) -> Options {
         recommends: to.get("@recommends").and_then(Value::as_bool),
         from: to.get("@fromrepo").map(Value::to_text),
         unauthenticated: to.get("@skip_verify").is_some_and(Value::truthy),
+        autoremove: false,
     }
 }
 
@@ -445,6 +469,12 @@ fn failed(result: Result<()>) -> Result<Option<Error>> {
 }
 
 impl Packages {
+    /// What apt would take away with these, and of what came along once but is not needed any more.
+    pub fn unneeded(&self, sys: &System, planned: &Attrs, going: &[String]) -> Result<Vec<String>> {
+        let targets = [self.pending(sys, planned)?, going.iter().map(|name| format!("{name}-")).collect()].concat();
+        Ok(apt::simulate(sys, &Options { autoremove: true, ..Options::default() }, &targets)?.removes)
+    }
+
     /// What earlier states of the plan will have made of the packages, as targets for apt: it knows only what is there now.
     fn pending(&self, sys: &System, planned: &Attrs) -> Result<Vec<String>> {
         let now = self.read(sys)?;
