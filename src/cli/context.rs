@@ -531,6 +531,11 @@ fn random() -> u64 {
     std::collections::hash_map::RandomState::new().build_hasher().finish()
 }
 
+/// A text that nobody can know beforehand.
+pub fn mark() -> String {
+    format!("{:016x}{:016x}", random(), random())
+}
+
 /// `user@controller`.
 pub fn who() -> String {
     let uid = rustix::process::getuid().as_raw();

@@ -11,6 +11,7 @@ mod demo;
 mod diff;
 pub mod doc;
 mod explain;
+mod import;
 mod init;
 mod join;
 mod key;
@@ -96,6 +97,8 @@ enum Command {
     /// Which node is there for what, and why: show, assign, recalculate
     #[command(subcommand)]
     Role(role::RoleCommand),
+    /// Write SLS for what is there on hosts
+    Import(import::ImportArgs),
     /// The host-side binary that this one carries
     Agent(agent::AgentArgs),
     /// The reference of state functions, from the code
@@ -294,6 +297,7 @@ async fn dispatch(command: Command, color: Color) -> u8 {
         Command::Token(command) => (command.json(), token::run(command, color).await),
         Command::Key(command) => (command.json(), key::run(command, color)),
         Command::Role(command) => (command.json(), role::run(command, color).await),
+        Command::Import(args) => (false, import::run(args, color).await),
         Command::Agent(args) => (false, agent::run(args)),
         Command::Doc(args) => (false, doc::run(args)),
         Command::Completions { shell } => (false, completions(shell)),

@@ -15,6 +15,7 @@ pub mod event;
 pub mod facts;
 pub mod grains;
 pub mod history;
+pub mod import;
 pub mod link;
 pub mod mine;
 pub mod plan;

@@ -6,7 +6,7 @@
 pub mod alternatives;
 pub mod archive;
 pub mod args;
-mod base64;
+pub mod base64;
 pub mod blockdev;
 pub mod btrfs;
 pub mod cmd;
