@@ -315,7 +315,10 @@ impl<'a> Planner<'a> {
                     action: action(&change.from, &after),
                     before: diff::masked(mask, &change.key, &gone, secret),
                     after: diff::masked(mask, &change.key, &wanted, secret),
-                    diff: diff::describe(&self.projection, &*object, low, &change.from, &change.to, mask, secret)?,
+                    diff: match low.state == prune::STATE && change.from.get("kind").and_then(Value::as_str) == Some("directory") {
+                        true => "empty by then\n".to_owned(),
+                        false => diff::describe(&self.projection, &*object, low, &change.from, &change.to, mask, secret)?,
+                    },
                     one_way: change.one_way.as_deref().map(|why| mask.text(why)),
                     key: self.shown(&change.key),
                 })

@@ -14,6 +14,7 @@ use crate::function::{Function, There, Want, cron};
 use crate::object::packages::{self, Packages};
 use crate::object::{self, Object};
 use crate::plan::{Control, Hash, Key, Kind, Low};
+use crate::secret::Mask;
 use crate::system::{Entry, Made, System};
 use crate::value::{Attrs, Value, attributes, gathered};
 
@@ -32,8 +33,13 @@ pub struct Leaving {
     pub forget: Vec<Made>,
 }
 
-/// The journal's note of what a change made of a key; `None`: nothing new. `before`: what was there before the run.
-pub fn note(sys: &System, origin: &str, low: &Low, key: &Key, before: &Attrs, after: &Attrs) -> Option<Entry> {
+/// The journal's note of what a change made of a key; `None`: nothing new. `before`: what was there before the run. A name with a secret in
+/// it is not remembered.
+pub fn note(sys: &System, mask: &Mask, origin: &str, low: &Low, key: &Key, before: &Attrs, after: &Attrs) -> Option<Entry> {
+    let plain = |text: &str| mask.text(text) == text;
+    if !plain(&key.name) {
+        return None;
+    }
     let run = sys.run_id().filter(|_| !origin.is_empty())?;
     let (known, mut order) = sys.made_of(key);
     let mut thing = |part: Option<String>, along: bool| {
@@ -46,7 +52,7 @@ pub fn note(sys: &System, origin: &str, low: &Low, key: &Key, before: &Attrs, af
         (Some(before), Some(after)) => {
             things.retain(|made| made.part.as_ref().is_some_and(|part| after.contains_key(part)));
             for (part, along) in after {
-                if !before.contains_key(&part) && !things.iter().any(|made| made.part.as_ref() == Some(&part)) {
+                if !before.contains_key(&part) && plain(&part) && !things.iter().any(|made| made.part.as_ref() == Some(&part)) {
                     things.push(thing(Some(part), along));
                 }
             }
@@ -161,7 +167,7 @@ pub fn leaving(
 /// The turns without those of what cannot go as things are, which the plan only tells.
 pub fn without_stays(lows: &[Low], turns: Vec<Turn>, notices: &mut Vec<String>) -> Vec<Turn> {
     let stays = |turn: &Turn| match (lows.get(turn.low), &turn.decision) {
-        (Some(low), Decision::Stay(why)) if low.state == STATE => Some(format!("{} left the tree and stays: {why}", low.id)),
+        (Some(low), Decision::Stay(why)) if low.state == STATE => Some(format!("{}:{} left the tree and stays: {why}", low.fun, low.name)),
         _ => None,
     };
     notices.extend(turns.iter().filter_map(stays));
@@ -297,7 +303,7 @@ impl Leaving {
 
     fn push(&mut self, made: &Made, name: String, reason: String, to: Attrs) {
         let low = Low {
-            id: shown(made),
+            id: name.clone(),
             sls: made.sls.clone(),
             state: STATE.to_owned(),
             fun: made.key.kind.name().to_owned(),
@@ -306,6 +312,7 @@ impl Leaving {
             requisites: Vec::new(),
             control: Control::default(),
             contents: Vec::new(),
+            failed: None,
             span: None,
         };
         let gone = Gone { key: made.key.clone(), part: made.part.clone(), to };

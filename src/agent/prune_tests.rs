@@ -54,8 +54,8 @@ fn what_basalt_made_goes_in_reverse_and_comes_back_with_the_memory_of_it() {
     let bench = bench();
     bench.run("repo", TREE, "r1");
     let gone = [
-        "Remove file:/srv/app/conf (left the tree: made by run r1 of s)".to_owned(),
-        "Remove file:/srv/app (left the tree: made by run r1 of s)".to_owned(),
+        "Remove /srv/app/conf (left the tree: made by run r1 of s)".to_owned(),
+        "Remove /srv/app (left the tree: made by run r1 of s)".to_owned(),
     ];
     let left = ["left the tree and stays as it is, for it was there before basalt: file:/etc/old".to_owned()];
     assert_eq!(bench.leaving("repo", REST), (gone.to_vec(), left.to_vec()));
@@ -64,7 +64,7 @@ fn what_basalt_made_goes_in_reverse_and_comes_back_with_the_memory_of_it() {
     assert_eq!(bench.leaving("other", REST), (vec![], vec![]));
 
     let pruning = bench.of("repo", REST, true).unwrap();
-    assert_eq!(bench.apply(&pruning, "r2"), "file:/srv/app/conf changed, file:/srv/app changed");
+    assert_eq!(bench.apply(&pruning, "r2"), "/srv/app/conf changed, /srv/app changed");
     assert_eq!((bench.read("/srv/app/conf"), bench.read("/etc/old").as_deref()), (None, Some("new\n")));
     assert_eq!(bench.leaving("repo", REST).0, Vec::<String>::new());
 
@@ -85,7 +85,7 @@ fn what_others_have_a_part_in_stays() {
     bench.file("/srv/app/data", "somebody's");
     bench.file("/srv/app/conf", "by hand");
     let (steps, notices) = bench.leaving("repo", REST);
-    assert_eq!(steps, ["Remove file:/srv/app/conf (left the tree: made by run r1 of s; changed since, and lost)"]);
+    assert_eq!(steps, ["Remove /srv/app/conf (left the tree: made by run r1 of s; changed since, and lost)"]);
     assert_eq!(notices[1], "file:/srv/app left the tree and stays: in it is what basalt did not make: data");
     // Another repository takes part in it.
     bench.run("other", r#"conf file.managed {"name": "/srv/app/conf", "contents": "theirs"}"#, "r2");
@@ -121,7 +121,7 @@ fn an_empty_or_failing_tree_prunes_nothing() {
     assert_eq!((steps.len(), notices.as_slice()), (1, &["nothing is pruned while states of this plan fail".to_owned()][..]));
     // What fails only when it is carried out keeps the rest from going.
     let plan = bench.of("repo", &format!("{REST}\n bad cmd.run {{\"name\": \"false\"}}"), true).unwrap();
-    assert_eq!(bench.apply(&plan, "r2"), "bad failed, file:/srv/app/conf skipped, file:/srv/app skipped");
+    assert_eq!(bench.apply(&plan, "r2"), "bad failed, /srv/app/conf skipped, /srv/app skipped");
     assert!(bench.read("/srv/app/conf").is_some());
 }
 
@@ -131,7 +131,7 @@ fn what_went_without_basalt_is_nobodys_any_more() {
     bench.run("repo", TREE, "r1");
     std::fs::remove_file(bench.dir.path().join("srv/app/conf")).unwrap();
     let plan = bench.of("repo", REST, true).unwrap();
-    assert_eq!(bench.apply(&plan, "r2"), "file:/srv/app changed");
+    assert_eq!(bench.apply(&plan, "r2"), "/srv/app changed");
     bench.file("/srv/app/conf", "made by hand");
     assert_eq!(bench.leaving("repo", REST).0, Vec::<String>::new());
 }
@@ -142,6 +142,6 @@ fn a_directory_that_fills_between_plan_and_apply_stays() {
     bench.run("repo", TREE, "r1");
     let plan = bench.of("repo", REST, true).unwrap();
     bench.file("/srv/app/data", "somebody's");
-    assert_eq!(bench.apply(&plan, "r2"), "file:/srv/app/conf changed, file:/srv/app failed");
+    assert_eq!(bench.apply(&plan, "r2"), "/srv/app/conf changed, /srv/app failed");
     assert_eq!(bench.read("/srv/app/data").as_deref(), Some("somebody's"));
 }

@@ -204,11 +204,9 @@ impl<'a> Runner<'a> {
 
     /// Notes what a change reached, and what is made by it.
     fn note(&self, low: &Low, change: &Planned, after: Attrs) -> Result<()> {
-        let empty = Attrs::new();
-        let before = self.before.get(&change.key).unwrap_or(&empty);
-        // A name with a secret in it is not remembered beyond the run.
-        let plain = self.planner.shown(&change.key) == change.key;
-        let made = prune::note(self.sys, &self.plan.origin, low, &change.key, before, &after).filter(|_| plain);
+        let Plan { mask, origin, .. } = self.plan;
+        let before = self.before.get(&change.key);
+        let made = before.and_then(|before| prune::note(self.sys, mask, origin, low, &change.key, before, &after));
         let entries: Vec<Entry> = std::iter::once(self.reached(low, change, after)).chain(made).collect();
         self.sys.journal(&entries)
     }

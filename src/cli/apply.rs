@@ -57,7 +57,7 @@ pub async fn run(mut args: ApplyArgs, color: Color) -> Ended {
         args.scope.sls = saved.scope.sls.clone();
     }
     let mut context = Context::open(&args.repository, &args.connect, printer.clone())?;
-    context.keep_track(saved.as_ref().map_or(args.prune.request(), |saved| saved.scope.prune))?;
+    context.prune(saved.as_ref().map_or(args.prune.request(), |saved| saved.scope.prune))?;
     let hosts = match &saved {
         Some(saved) => {
             context.same_source(saved, &args.scope)?;

@@ -92,7 +92,7 @@ impl Context {
                 settings.nodegroups.clone().unwrap_or_default(),
                 Arc::new(Remembered(store.clone())),
             )),
-            origin: "".into(),
+            origin: settings.repository.clone().or_else(|| snapshot.origin()).unwrap_or_default().into(),
             prune: None,
         };
         let (unasked, answers) = Default::default();
@@ -261,16 +261,14 @@ impl Context {
         }
     }
 
-    /// From here on hosts remember whose things they have, and let go of what has left the tree where they are to.
-    pub fn keep_track(&mut self, prune: Option<Prune>) -> Result<()> {
-        let origin = self.settings.repository.clone().or_else(|| self.snapshot.origin());
-        if prune.is_some() && origin.is_none() {
+    /// Plans from here on let hosts go of what has left the tree, where they are to.
+    pub fn prune(&mut self, prune: Option<Prune>) -> Result<()> {
+        if prune.is_some() && self.work.origin.is_empty() {
             return Err(Diagnostic::new(Code::Settings, "this state repository cannot be told from others, so nothing is pruned")
                 .detail("Hosts know it by its first commit. It has none yet, or not here (a shallow clone, the roots of a Salt master).")
                 .hint("give it a name: `repository: NAME` in basalt.yaml")
                 .into());
         }
-        self.work.origin = origin.unwrap_or_default().into();
         self.work.prune = prune;
         Ok(())
     }

@@ -39,9 +39,7 @@ pub struct PlanArgs {
 pub async fn run(args: PlanArgs, color: Color) -> Ended {
     let printer = Arc::new(Printer::new(args.json, color));
     let mut context = Context::open(&args.repository, &args.connect, printer.clone())?;
-    if args.prune.prune {
-        context.keep_track(args.prune.request())?;
-    }
+    context.prune(args.prune.request())?;
     let hosts = context.hosts(&args.target).await?;
     let compiler = context.compiler(&args.scope)?;
     let mut summary = context.summary();

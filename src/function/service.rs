@@ -186,6 +186,10 @@ impl Function for Service {
                 return Err(self.missing(there).into());
             }
             if !self.needed && self.states.iter().all(|(_, wanted)| !wanted) {
+                if there.uncertain() {
+                    // A package that brings it starts it.
+                    return Ok(Want::Unknown(format!("{} is not there yet, and may run when it is", self.unit)));
+                }
                 return Ok(Want::Nothing(format!("The named service {} is not available", self.unit)));
             }
         }
@@ -246,6 +250,15 @@ mod tests {
         host.has("service:masked.service", json!({"exists": true, "masked": true}));
         host.has("file:/etc/systemd/system/soon.service", json!({"kind": "file"}));
         host
+    }
+
+    #[test]
+    fn what_an_earlier_step_may_bring_and_start_is_known_when_it_has() {
+        let mut host = host();
+        let dead = json!({"name": "later", "enable": false});
+        assert!(matches!(answer(&host, "service.dead", dead.clone()), Ok(Want::Nothing(_))));
+        host.uncertain = true;
+        assert!(matches!(answer(&host, "service.dead", dead), Ok(Want::Unknown(_))));
     }
 
     #[test]
