@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::history::changed;
 use super::planner::{Decision, Planner, Turn};
 use super::projection::{View, telling};
 use super::protocol::Prune;
@@ -15,7 +16,8 @@ use crate::object::packages::{self, Packages};
 use crate::object::{self, Object};
 use crate::plan::{Control, Hash, Key, Kind, Low};
 use crate::secret::Mask;
-use crate::system::{Entry, Made, System};
+use crate::system::journal::Journal;
+use crate::system::{Entry, Made, Memory, System};
 use crate::value::{Attrs, Value, attributes, gathered};
 
 /// The module of states that take away.
@@ -75,6 +77,27 @@ pub fn forget(sys: &System, gone: &[Made]) -> Vec<Entry> {
     let keys: BTreeSet<&Key> = gathered(gone.iter().map(|made| &made.key));
     let rest = |key: &Key| sys.made_of(key).0.into_iter().filter(|made| !gone.contains(made)).collect();
     keys.into_iter().map(|key| Entry::Made { key: Some(key.clone()), things: rest(key) }).collect()
+}
+
+/// What was known of the things that runs changed, before they did; journals from the oldest on.
+pub fn known_before(journals: &[(String, Journal)]) -> Vec<(Key, Vec<Made>)> {
+    let mut known = BTreeMap::new();
+    for (_, journal) in journals {
+        let mut memory = Memory::default();
+        let inherited = |entry: &&Entry| matches!(entry, Entry::Made { key: None, .. });
+        journal.entries.iter().filter(inherited).for_each(|entry| memory.lay(entry));
+        for key in changed(journal) {
+            let things = memory.of(&key).to_vec();
+            known.entry(key).or_insert(things);
+        }
+    }
+    known.into_iter().collect()
+}
+
+/// The journal's note that this is known again, of the keys that are as they were.
+pub fn known_again(sys: &System, known: &[(Key, Vec<Made>)], back: impl Fn(&Key) -> bool) -> Vec<Entry> {
+    let differs = |(key, things): &&(Key, Vec<Made>)| back(key) && sys.made_of(key).0 != *things;
+    known.iter().filter(differs).map(|(key, things)| Entry::Made { key: Some(key.clone()), things: things.clone() }).collect()
 }
 
 /// The things that an object holds side by side, and whether each came along with others; `None`: it is one thing.

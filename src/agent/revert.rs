@@ -11,13 +11,14 @@ use super::history::{self, changed};
 use super::keep;
 use super::projection::{same, telling};
 use super::protocol::{Applied, Body, RollbackRequest, RunRecord, RunState};
+use super::prune;
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::object::file::File;
 use crate::object::{self, Progress};
 use crate::plan::{Action, Change, Hash, HostPlan, Key, Kind, Outcome, RunHeader, Step, Tally, Verdict};
 use crate::secret::Mask;
 use crate::system::journal::{Journal, Noted};
-use crate::system::{Command, Entry, Made, Memory, System};
+use crate::system::{Command, Entry, Made, System};
 use crate::value::{Attrs, Value, gathered, those};
 
 /// A planned rollback.
@@ -193,7 +194,7 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
     let fingerprint = fingerprint(&runs, generation, &steps, &turns)?;
     let plan = HostPlan { steps, unchanged, fingerprint, generation, commands: Vec::new(), notices };
     let owed = owed(&journals);
-    let mut made = made(&journals);
+    let mut made = prune::known_before(&journals);
     made.retain(|(key, _)| !left.contains(key));
     Ok(Rollback { plan, runs, turns, touched, owed, made })
 }
@@ -283,9 +284,7 @@ pub fn apply(sys: &System, rollback: Rollback, header: &RunHeader, tell: &mut dy
         rollback.turns.iter().zip(&outcomes).filter_map(of).all(|result| result != Verdict::Failed)
     };
     if stopped.is_none() {
-        let memory = rollback.made.iter().filter(|(key, things)| back(key) && sys.made_of(key).0 != *things);
-        let entries: Vec<Entry> = memory.map(|(key, things)| Entry::Made { key: Some(key.clone()), things: things.clone() }).collect();
-        sys.journal(&entries)?;
+        sys.journal(&prune::known_again(sys, &rollback.made, back))?;
     }
     let mut tally = Tally { ok: rollback.plan.unchanged, ..Tally::default() };
     outcomes.iter().for_each(|outcome| history::count(&mut tally, outcome));
@@ -521,21 +520,6 @@ fn owed(journals: &[(String, Journal)]) -> Vec<String> {
         owed.extend(own.filter_map(|entry| if let Entry::Owed(owed) = entry { Some(owed.what.clone()) } else { None }));
     }
     owed
-}
-
-/// What each run found to be made of the things that it changed; the oldest counts.
-fn made(journals: &[(String, Journal)]) -> Vec<(Key, Vec<Made>)> {
-    let mut made = BTreeMap::new();
-    for (_, journal) in journals {
-        let mut memory = Memory::default();
-        let inherited = |entry: &&Entry| matches!(entry, Entry::Made { key: None, .. });
-        journal.entries.iter().filter(inherited).for_each(|entry| memory.lay(entry));
-        for key in changed(journal) {
-            let things = memory.of(&key).to_vec();
-            made.entry(key).or_insert(things);
-        }
-    }
-    made.into_iter().collect()
 }
 
 /// A command of a journal as it may be shown.
