@@ -171,6 +171,12 @@ fn the_yaml_of_the_documents_is_taken() {
                     let jobs = answer["low"].as_array().unwrap();
                     assert!(!jobs.is_empty() && jobs.iter().all(|job| job["state"] == "salt"), "{at}: {jobs:?}");
                 }
+                Some("# processes.yaml") => {
+                    let names = [("address", "192.0.2.1")].into_iter().collect::<Map>();
+                    let names = names.iter().map(|(k, v)| (k.clone(), v.clone())).chain([("multiplicity".into(), 1.into())]).collect();
+                    let text = basalt::engine::lone::render("processes.yaml", &block, Map::new(), names).unwrap();
+                    assert!(!basalt::fleet::process::roles(&text, &at).unwrap().is_empty());
+                }
                 Some("# cluster.yaml") => {
                     Cluster::parse(Some(&block), &BTreeMap::new(), &Map::new()).unwrap_or_else(|e| panic!("{e}"));
                 }

@@ -142,7 +142,11 @@ pub async fn plan_and_apply(context: &Context, hosts: Vec<Host>, scope: &ScopeAr
             return Err(fault.into());
         }
         printer.json(&json!({"type": "committed", "commit": prepared.commit, "files": prepared.edit.files.keys().collect::<Vec<_>>()}));
-        printer.say(&format!("Committed {}: {}", prepared.commit.get(..12).unwrap_or(&prepared.commit), prepared.edit.message));
+        printer.say(&format!(
+            "Committed {}: {}",
+            prepared.commit.get(..12).unwrap_or(&prepared.commit),
+            prepared.edit.message.lines().next().unwrap_or_default()
+        ));
     }
     finish(context, planned, summary, how, busy > 0).await
 }

@@ -286,7 +286,14 @@ async fn node(args: &BootstrapArgs, printer: Arc<Printer>, resources: Resources)
     }
     let preferred =
         args.how.preferred_role.as_deref().map(str::parse::<Role>).transpose().map_err(|why| Diagnostic::new(Code::Usage, why))?;
-    let node = Node { host: Host::new(&id, Host::LOCAL), role: None, preferred, joined: time_text(now()), resources: Some(resources) };
+    let node = Node {
+        host: Host::new(&id, Host::LOCAL),
+        role: None,
+        preferred,
+        joined: time_text(now()),
+        resources: Some(resources),
+        cordoned: false,
+    };
     let change = ChangeArgs::whole(args.repository.clone(), args.connect.clone(), args.yes, args.json);
     carry_out(&change, printer, |snapshot| cluster::add(snapshot, node.clone(), &Map::new())).await
 }

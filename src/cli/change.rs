@@ -48,29 +48,40 @@ impl ChangeArgs {
 
 /// Carries out what `change` makes of the tip of the branch.
 pub async fn carry_out(args: &ChangeArgs, printer: Arc<Printer>, change: impl Fn(&Snapshot) -> Result<Change>) -> Ended {
+    let mut made: Option<Change> = None;
+    let prepared = prepare(args, &mut |snapshot| {
+        let change = change(snapshot)?;
+        let edit = Some(change.edit.clone()).filter(|edit| !edit.files.is_empty());
+        made = Some(change);
+        Ok(edit)
+    })?;
+    let Some(change) = made else { return Ok(0) };
+    tell(&printer, &change);
+    match prepared {
+        Some(prepared) => reconcile(args, printer, &prepared, &change.touched()).await,
+        None => {
+            printer.say("Every node has its role already.");
+            Ok(0)
+        }
+    }
+}
+
+/// The commit that an edit of the tip of the branch would be; none, where there is nothing to edit.
+pub fn prepare(args: &ChangeArgs, edit: &mut dyn FnMut(&Snapshot) -> Result<Option<Edit>>) -> Result<Option<Prepared>> {
     if args.repository.is_elsewhere() {
         return Err(Diagnostic::new(Code::Usage, "this command commits: it works on the tip of the repository's branch")
             .hint("leave out --commit, --roster and --salt-config")
             .into());
     }
-    let mut made: Option<Change> = None;
-    let prepared = Prepared::new(&args.repository.repo, &cache_folder(), &mut |snapshot| {
-        let change = change(snapshot)?;
-        let edit: Edit = change.edit.clone();
-        let nothing = edit.files.is_empty();
-        made = Some(change);
-        Ok((!nothing).then_some(edit))
-    })?;
-    let Some(change) = made else { return Ok(0) };
-    tell(&printer, &change);
-    let Some(prepared) = prepared else {
-        printer.say("Every node has its role already.");
-        return Ok(0);
-    };
+    Prepared::new(&args.repository.repo, &cache_folder(), edit)
+}
+
+/// Plans these hosts as the commit would have them, asks, commits, applies.
+pub async fn reconcile(args: &ChangeArgs, printer: Arc<Printer>, prepared: &Prepared, hosts: &[String]) -> Ended {
     let repository = args.repository.at_commit(&prepared.commit);
     let context = Context::open(&repository, &args.connect, printer)?;
-    let hosts = context.named(change.touched().iter())?;
-    let how = How { waves: &args.waves, yes: args.yes, rollback_on_failure: args.rollback_on_failure, prepared: Some(&prepared) };
+    let hosts = context.named(hosts.iter())?;
+    let how = How { waves: &args.waves, yes: args.yes, rollback_on_failure: args.rollback_on_failure, prepared: Some(prepared) };
     let ended = plan_and_apply(&context, hosts, &ScopeArgs::default(), None, &how).await;
     if args.rollback_on_failure && !matches!(ended, Ok(0 | 4)) && prepared.is_published() {
         let reversed = prepared.reversed(&cache_folder())?;

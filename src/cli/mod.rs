@@ -22,6 +22,7 @@ mod opened;
 mod orchestrate;
 mod plan;
 pub mod print;
+mod process;
 mod progress;
 mod role;
 mod rollback;
@@ -84,6 +85,9 @@ enum Command {
     /// The nodes of the cluster: add, list, show, remove
     #[command(subcommand)]
     Node(node::NodeCommand),
+    /// What runs on the nodes: add, list, start, stop, remove, configuration
+    #[command(subcommand)]
+    Process(process::ProcessCommand),
     /// Make this machine the first node of a cluster, or a node of one that is there
     Bootstrap(bootstrap::BootstrapArgs),
     /// Make this machine a node, by the controller's token or somebody's yes there
@@ -292,6 +296,7 @@ async fn dispatch(command: Command, color: Color) -> u8 {
         Command::Call(args) => (args.json, call::call(args, color).await),
         Command::Orchestrate(args) => (args.json, orchestrate::run(args, color).await),
         Command::Node(command) => (command.json(), node::run(command, color).await),
+        Command::Process(command) => (command.json(), process::run(command, color).await),
         Command::Bootstrap(args) => (args.json, bootstrap::run(args, color).await),
         Command::Join(args) => (args.json, join::run(args, color).await),
         Command::Token(command) => (command.json(), token::run(command, color).await),

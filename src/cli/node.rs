@@ -7,17 +7,19 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::change::{ChangeArgs, carry_out};
-use super::context::{Context, now};
+use super::context::{Context, cache_folder, now};
 use super::opened::Opened;
 use super::print::{Color, Printer, clean};
-use super::{Ended, RepositoryArgs};
+use super::{Ended, RepositoryArgs, process};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::cluster;
+use crate::engine::commit::commit_edit;
 use crate::engine::facts::resources;
 use crate::engine::history::time_text;
 use crate::engine::session::Session;
 use crate::fleet::Host;
 use crate::fleet::cluster::{Node, path_of};
+use crate::fleet::process::Process;
 use crate::fleet::role::{Resources, Role};
 use crate::value::Map;
 
@@ -29,8 +31,16 @@ pub enum NodeCommand {
     List(NodeListArgs),
     /// What git has of a node
     Show(NodeShowArgs),
-    /// Take a node out of the cluster; the others get the roles that they should have then
+    /// Take a node out of the cluster, its processes first; the others get the roles that they should have then
     Remove(NodeRemoveArgs),
+    /// Its managed processes are to be online
+    Start(NodeTurnArgs),
+    /// Its managed processes are to be offline
+    Stop(NodeTurnArgs),
+    /// No process comes to it any more
+    Cordon(NodeCordonArgs),
+    /// Processes may come to it again
+    Uncordon(NodeCordonArgs),
 }
 
 impl NodeCommand {
@@ -40,6 +50,8 @@ impl NodeCommand {
             NodeCommand::List(args) => args.json,
             NodeCommand::Show(args) => args.json,
             NodeCommand::Remove(args) => args.change.json,
+            NodeCommand::Start(args) | NodeCommand::Stop(args) => args.change.json,
+            NodeCommand::Cordon(_) | NodeCommand::Uncordon(_) => false,
         }
     }
 }
@@ -87,9 +99,31 @@ pub struct NodeShowArgs {
 }
 
 #[derive(Args)]
+pub struct NodeTurnArgs {
+    /// The node's minion id
+    id: String,
+    /// Even where a role would lose its quorum
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    change: ChangeArgs,
+}
+
+#[derive(Args)]
+pub struct NodeCordonArgs {
+    /// The node's minion id
+    id: String,
+    #[command(flatten)]
+    repository: RepositoryArgs,
+}
+
+#[derive(Args)]
 pub struct NodeRemoveArgs {
     /// The node's minion id
     id: String,
+    /// Even where a role would lose its quorum, or nobody can say whether a process has stopped
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     change: ChangeArgs,
 }
@@ -100,8 +134,47 @@ pub async fn run(command: NodeCommand, color: Color) -> Ended {
         NodeCommand::Add(args) => add(args, printer).await,
         NodeCommand::List(args) => list(&args, &printer),
         NodeCommand::Show(args) => show(&args, &printer),
-        NodeCommand::Remove(args) => carry_out(&args.change, printer, |snapshot| cluster::remove(snapshot, &args.id, &Map::new())).await,
+        NodeCommand::Start(args) => process::start(&args.change, printer, &managed(&args.change.repository, &args.id)?).await,
+        NodeCommand::Stop(args) => process::stop(&args.change, printer, &managed(&args.change.repository, &args.id)?, args.force).await,
+        NodeCommand::Cordon(args) => cordon(&args, &printer, true),
+        NodeCommand::Uncordon(args) => cordon(&args, &printer, false),
+        NodeCommand::Remove(args) => {
+            let ids: Vec<String> = processes(&args.change.repository, &args.id)?.into_iter().map(|process| process.id).collect();
+            if !ids.is_empty() {
+                let code = process::take_out(&args.change, printer.clone(), &ids, args.force).await?;
+                if code != 0 {
+                    return Ok(code);
+                }
+            }
+            carry_out(&args.change, printer, |snapshot| cluster::remove(snapshot, &args.id, &Map::new())).await
+        }
     }
+}
+
+/// The processes of a node.
+fn processes(repository: &RepositoryArgs, id: &str) -> Result<Vec<Process>> {
+    let mut cluster = cluster::read(&Opened::at(repository, None)?.snapshot, &Map::new())?;
+    cluster.node(id)?;
+    Ok(cluster.processes.remove(id).unwrap_or_default())
+}
+
+/// The ids of those that are managed.
+fn managed(repository: &RepositoryArgs, id: &str) -> Result<Vec<String>> {
+    let ids: Vec<String> = processes(repository, id)?.into_iter().filter(|process| process.managed).map(|process| process.id).collect();
+    if ids.is_empty() {
+        return Err(Diagnostic::new(Code::Usage, format!("{id} has no managed processes")).into());
+    }
+    Ok(ids)
+}
+
+fn cordon(args: &NodeCordonArgs, printer: &Printer, cordoned: bool) -> Ended {
+    let committed = commit_edit(&args.repository.repo, &cache_folder(), &mut |snapshot| cluster::cordon(snapshot, &args.id, cordoned))?;
+    let said = if cordoned { "is cordoned" } else { "is not cordoned" };
+    match committed {
+        Some(commit) => printer.say(&format!("{} {said} ({}).", args.id, commit.get(..12).unwrap_or(&commit))),
+        None => printer.say(&format!("{} {said} already.", args.id)),
+    }
+    Ok(0)
 }
 
 async fn add(args: NodeAddArgs, printer: Arc<Printer>) -> Ended {
@@ -109,7 +182,7 @@ async fn add(args: NodeAddArgs, printer: Arc<Printer>) -> Ended {
     let preferred = preferred.map_err(|why| Diagnostic::new(Code::Usage, why))?;
     let mut host = Host::new(&args.id, &args.address);
     (host.user, host.port, host.sudo) = (args.user, args.port, args.sudo);
-    let mut node = Node { host, role: None, preferred, joined: time_text(now()), resources: None };
+    let mut node = Node { host, role: None, preferred, joined: time_text(now()), resources: None, cordoned: false };
     // What git would refuse is refused before the host is asked.
     let opened = Opened::at(&args.change.repository, None)?;
     cluster::add(&opened.snapshot, node.clone(), &Map::new())?;

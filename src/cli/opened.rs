@@ -6,13 +6,13 @@ use std::sync::Arc;
 use super::RepositoryArgs;
 use super::context::{cache_folder, folder};
 use crate::diagnostic::{Code, Diagnostic, Result, Severity};
-use crate::engine::cluster;
 use crate::engine::repository::Snapshot;
 use crate::engine::salt_master::SaltMaster;
 use crate::engine::settings::Settings;
 use crate::engine::tree::TreeCompiler;
+use crate::engine::{cluster, lone};
 use crate::fleet::Roster;
-use crate::lang::{What, jinja};
+use crate::lang::What;
 use crate::value::Map;
 
 /// The files that a command compiles, and what is set for them.
@@ -99,29 +99,14 @@ fn roster(snapshot: &Arc<Snapshot>, settings: &Settings, repository: &Repository
             }
         }
     };
-    let text = if ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) { rendered(&name, &text)? } else { text };
+    let text =
+        if ["{{", "{%", "{#"].iter().any(|mark| text.contains(mark)) { lone::render(&name, &text, Map::new(), Map::new())? } else { text };
     let mut roster = Roster::parse(&text, &name, defaults)?;
     // Another roster means other hosts.
     if repository.roster.is_none() {
         cluster::read(snapshot, defaults)?.add_to(&mut roster)?;
     }
     Ok(roster)
-}
-
-/// A roster's templates see no host and no other file.
-fn rendered(name: &str, text: &str) -> Result<String> {
-    struct Nothing;
-    impl jinja::Templates for Nothing {
-        fn read(&self, _: &str, _: &str) -> Option<jinja::Source> {
-            None
-        }
-        fn list(&self, _: &str) -> Vec<String> {
-            Vec::new()
-        }
-    }
-    let context = jinja::Context::new(Arc::default(), Arc::default(), Arc::default(), Arc::new(jinja::Offline));
-    let renderer = jinja::Renderer::new(Arc::new(Nothing), jinja::Environments::default(), jinja::Limits::default());
-    Ok(renderer.render(name, text, &context.for_file(name))?.text)
 }
 
 fn read_outside(path: &Path) -> Result<String> {

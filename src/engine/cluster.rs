@@ -6,6 +6,7 @@ use super::commit::Edit;
 use super::repository::Snapshot;
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::fleet::cluster::{Cluster, FILE, FOLDER, Node, path_of, with};
+use crate::fleet::process;
 use crate::fleet::role::{Assigned, Role};
 use crate::value::Map;
 
@@ -53,7 +54,8 @@ impl Change {
 pub fn read(snapshot: &Snapshot, defaults: &Map) -> Result<Cluster> {
     let settings = snapshot.read(FILE)?.map(|file| String::from_utf8_lossy(&file.bytes).into_owned());
     let mut files = BTreeMap::new();
-    for path in snapshot.paths().filter(|path| path.starts_with(FOLDER) && path.ends_with(".yaml")) {
+    let ours = |path: &&str| (path.starts_with(FOLDER) || path.starts_with(process::FOLDER)) && path.ends_with(".yaml");
+    for path in snapshot.paths().filter(ours) {
         files.insert(path.to_owned(), text_of(snapshot, path)?);
     }
     Cluster::parse(settings.as_deref(), &files, defaults)
@@ -83,6 +85,17 @@ pub fn remove(snapshot: &Snapshot, id: &str, defaults: &Map) -> Result<Change> {
     let mut after = before.clone();
     after.nodes.retain(|node| node.host.id != id);
     Change::new(format!("Remove the node {id}"), snapshot, before, after, BTreeMap::from([(path_of(id), None)]))
+}
+
+/// Whether new processes may come to a node.
+pub fn cordon(snapshot: &Snapshot, id: &str, cordoned: bool) -> Result<Option<Edit>> {
+    let cluster = read(snapshot, &Map::new())?;
+    if cluster.node(id)?.cordoned == cordoned {
+        return Ok(None);
+    }
+    let text = with(&text_of(snapshot, &path_of(id))?, "cordoned", cordoned.then_some("true"));
+    let message = format!("{} the node {id}", if cordoned { "Cordon" } else { "Uncordon" });
+    Ok(Some(Edit { message, files: BTreeMap::from([(path_of(id), Some(text))]) }))
 }
 
 /// Every node gets the role that it should have.

@@ -62,7 +62,14 @@ impl Request {
         let mut host = Host::new(&registration.id, address);
         host.port = registration.port;
         host.host_keys.clone_from(&registration.host_keys);
-        Ok(Node { host, role: None, preferred: registration.preferred()?, joined, resources: Some(registration.resources()) })
+        Ok(Node {
+            host,
+            role: None,
+            preferred: registration.preferred()?,
+            joined,
+            resources: Some(registration.resources()),
+            cordoned: false,
+        })
     }
 }
 

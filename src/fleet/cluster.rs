@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 
+use super::process::{self, Process, Processes};
 use super::role::{Assigned, Member, Resources, Role, Scale, assign};
 use super::roster::{Host, Reader, Roster};
 use crate::diagnostic::{Code, Diagnostic, Result, Span, nearest};
@@ -36,6 +37,8 @@ pub struct Cluster {
     pub rebalance: bool,
     /// In the order in which they joined.
     pub nodes: Vec<Node>,
+    /// What runs on them: the files of `processes/`.
+    pub processes: Processes,
     /// What their files ask for and cannot be done.
     warnings: Vec<Diagnostic>,
 }
@@ -48,12 +51,14 @@ pub struct Node {
     /// `2026-11-20 08:00:00 UTC`.
     pub joined: String,
     pub resources: Option<Resources>,
+    /// No process comes to it any more.
+    pub cordoned: bool,
 }
 
 /// The keys of `cluster.yaml` below `cluster`.
 const CLUSTER: [&str; 4] = ["id", "master", "discovery", "roles"];
 /// Those of a node that a host of a roster has not.
-const NODE: [&str; 5] = ["role", "preferred_role", "joined", "resources", "host_keys"];
+const NODE: [&str; 6] = ["role", "preferred_role", "joined", "resources", "host_keys", "cordoned"];
 const RESOURCES: [&str; 5] = ["cpu_cores", "memory_gb", "storage_gb", "storage_type", "network_speed"];
 
 /// The file of a node.
@@ -62,14 +67,26 @@ pub fn path_of(id: &str) -> String {
 }
 
 impl Cluster {
-    /// `settings` is the text of `cluster.yaml`; `files` are the paths and texts of `nodes/`; `defaults` as in `Roster::parse`.
+    /// `settings` is the text of `cluster.yaml`; `files` are the paths and texts of `nodes/` and `processes/`; `defaults` as in `Roster::parse`.
     pub fn parse(settings: Option<&str>, files: &BTreeMap<String, String>, defaults: &Map) -> Result<Cluster> {
-        let mut cluster =
-            Cluster { id: String::new(), master: None, automatic: true, rebalance: true, nodes: Vec::new(), warnings: Vec::new() };
+        let mut cluster = Cluster {
+            id: String::new(),
+            master: None,
+            automatic: true,
+            rebalance: true,
+            nodes: Vec::new(),
+            processes: Processes::new(),
+            warnings: Vec::new(),
+        };
         if let Some(text) = settings {
             cluster.settings(text)?;
         }
         for (path, text) in files {
+            if let Some(name) = path.strip_prefix(process::FOLDER) {
+                let list = process::processes(text, path)?;
+                cluster.processes.insert(name.strip_suffix(".yaml").unwrap_or(name).to_owned(), list);
+                continue;
+            }
             let (node, warnings) = node(path, text, defaults)?;
             cluster.nodes.push(node);
             cluster.warnings.extend(warnings);
@@ -143,7 +160,7 @@ impl Cluster {
                 }
                 .into());
             }
-            roster.hosts.push(node.in_roster(self.scale()));
+            roster.hosts.push(node.in_roster(self.scale(), self.processes.get(&node.host.id).map_or(&[], Vec::as_slice)));
         }
         roster.warnings.extend(self.warnings.iter().cloned());
         Ok(())
@@ -189,7 +206,7 @@ impl Node {
         Member { id: self.host.id.clone(), role: self.role, preferred: self.preferred, resources: self.resources }
     }
 
-    fn in_roster(&self, scale: Scale) -> Host {
+    fn in_roster(&self, scale: Scale, processes: &[Process]) -> Host {
         let mut host = self.host.clone();
         let mut grains = host.minion_opts.get("grains").and_then(Value::as_map).cloned().unwrap_or_default();
         if let Some(role) = self.role {
@@ -200,6 +217,9 @@ impl Node {
         }
         grains.insert("scale", scale.name());
         grains.insert("joined", self.joined.as_str());
+        if !processes.is_empty() {
+            grains.insert("processes", process::to_value(processes));
+        }
         host.minion_opts.insert("grains", Value::Map(grains));
         host.mine_functions.get_or_insert_with(node_info);
         host
@@ -220,7 +240,7 @@ fn node(path: &str, text: &str, defaults: &Map) -> Result<(Node, Vec<Diagnostic>
     let id = path.strip_prefix(FOLDER).and_then(|name| name.strip_suffix(".yaml")).unwrap_or(path).to_owned();
     let mut reader = Reader::new(text, path);
     reader.legal_id(&id, top)?;
-    let mut node = Node { host: Host::new("", ""), role: None, preferred: None, joined: String::new(), resources: None };
+    let mut node = Node { host: Host::new("", ""), role: None, preferred: None, joined: String::new(), resources: None, cordoned: false };
     let mut host_keys = Vec::new();
     let mut entries = indexmap::IndexMap::new();
     for (key, place, value) in file.mapping(yaml::load_spanned(text, path)?, "a mapping with the key `host`")? {
@@ -230,6 +250,10 @@ fn node(path: &str, text: &str, defaults: &Map) -> Result<(Node, Vec<Diagnostic>
             "preferred_role" => node.preferred = file.role(at, value.into_value())?,
             "joined" => node.joined = value.into_value().to_text(),
             "resources" => node.resources = Some(file.resources(value)?),
+            "cordoned" => {
+                let value = value.into_value();
+                node.cordoned = value.as_bool().ok_or_else(|| file.error(at, "`cordoned` is true or false".to_owned()))?;
+            }
             "host_keys" => host_keys = file.host_keys(at, value.into_value())?,
             _ if Reader::knows(&key) => drop(entries.insert(Value::Str(key), (place, value))),
             _ => return Err(file.unknown(place, &key, &NODE)),
@@ -406,7 +430,7 @@ mod tests {
         host.host_keys = vec!["ssh-ed25519 AAAAC3+/=".to_owned(), "ssh-rsa AAAAB3".to_owned()];
         let resources = Some(Resources { cpu_cores: 4, memory_gb: 8, storage_gb: 100 });
         let joined = "2026-11-20 09:00:00 UTC".to_owned();
-        let node = Node { host, role: Some(Role::Core), preferred: Some(Role::Data), joined, resources };
+        let node = Node { host, role: Some(Role::Core), preferred: Some(Role::Data), joined, resources, cordoned: false };
         let mut read = parse(None, &[("a", &node.to_text())]).unwrap().nodes.remove(0);
         read.host.span = None;
         assert_eq!(read, node);

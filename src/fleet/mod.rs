@@ -1,6 +1,7 @@
 //! Which hosts there are and which of them are meant.
 
 pub mod cluster;
+pub mod process;
 pub mod role;
 pub mod roster;
 pub mod target;
