@@ -158,41 +158,8 @@ fn what_is_wrong_is_said_before_anything_is_done() {
     assert_eq!(lab["h2"].read("/etc/front"), None);
 }
 
-/// The orchestration of the Eos design, with the words that its text has lost.
-const NODE_ADDITION: &str = r#"
-{% set new_node = pillar.get('new_node') %}
-{% set current_nodes = salt['mine.get']('*', 'node_info') %}
-
-# Step 1: Accept new node
-accept_new_node:
-  salt.wheel:
-    - name: key.accept
-    - match: {{ new_node.hostname }}
-
-# Step 2: Calculate new roles
-{% set new_roles = salt['eos_roles.recalculate'](current_nodes, new_node) %}
-
-# Step 3: Update all node roles
-{% for node, role in new_roles.items() %}
-update_{{ node }}_role:
-  salt.state:
-    - tgt: {{ node }}
-    - sls:
-      - roles.{{ role }}
-      - storage.config
-    - pillar:
-        role: {{ role }}
-        scale: {{ new_roles.scale }}
-{% endfor %}
-
-# Step 4: Update storage thresholds
-update_storage_thresholds:
-  salt.state:
-    - tgt: '*'
-    - sls: storage.thresholds
-    - pillar:
-        scale: {{ new_roles.scale }}
-"#;
+/// The sample's orchestration: that of the Eos design, with the words that its text has lost.
+const NODE_ADDITION: &str = include_str!("../orchestration/node_addition.sls");
 
 #[test]
 fn the_orchestration_of_the_eos_design_runs_as_it_is() {

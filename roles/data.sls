@@ -1,0 +1,3 @@
+# A host for data: what a storage host is.
+include:
+  - roles.storage
