@@ -98,3 +98,49 @@ fn what_would_break_the_cluster_and_what_nobody_manages_is_refused() {
     lab["h2"].sh("! systemctl is-active worker@h2-station-1 && test ! -e /etc/sysconfig/processes/h2-station-1").ok();
     assert!(!lab.state().join("processes/h2.yaml").exists() && !lab.state().join("nodes/h2.yaml").exists());
 }
+
+#[test]
+fn the_whole_cluster_is_seen_stopped_dumped_loaded_and_reset() {
+    if !lab::required() {
+        return;
+    }
+    let lab = cluster(2);
+    for node in ["h1", "h2"] {
+        lab.basalt(["process", "add", node, "station", "--yes"]).ok();
+    }
+    lab.basalt(["cluster", "status"]).ok().says("h1  online   edge      1 of 1 process as wanted").says("2 nodes, scale small");
+    lab["h2"].sh("systemctl kill -s KILL worker@h2-station-1; sleep 0.5").ok();
+    lab.basalt(["cluster", "status"]).code(3).says("0 of 1 process as wanted");
+    lab.basalt(["cluster", "sync", "--yes"]).ok();
+    lab.basalt(["cluster", "stop", "--yes"]).ok();
+    lab["h1"].sh("! systemctl is-active worker@h1-station-1").ok();
+    lab.basalt(["cluster", "start", "--yes"]).ok();
+    lab["h2"].sh("systemctl is-active worker@h2-station-1").ok();
+
+    lab.basalt(["cluster", "vars", "rebalance_on_join=false"]).ok().says("Committed");
+    lab.basalt(["cluster", "vars"]).ok().says("rebalance_on_join=false").says("assignment=automatic");
+    lab.basalt(["cluster", "vars", "assignment=never"]).code(1).complains("automatic or manual");
+    lab.basalt(["cluster", "vars", "assignmnt=manual"]).code(1).complains("did you mean \"assignment\"?");
+
+    // What was dumped comes back as it was, when nodes have gone meanwhile.
+    let dump = lab.basalt(["cluster", "dump"]).ok().stdout;
+    let file = lab.home().join("dump.yaml");
+    std::fs::write(&file, &dump).unwrap();
+    let file = file.to_str().unwrap();
+    lab.basalt(["cluster", "load", file, "--yes"]).ok().says("It is wanted like that already.");
+    lab.basalt(["node", "remove", "h2", "--yes", "--force"]).ok();
+    lab.basalt(["cluster", "load", file, "--verify"]).ok().says("can be loaded: 2 nodes");
+    lab.basalt(["cluster", "load", file, "--yes"]).ok();
+    lab["h2"].sh("systemctl is-active worker@h2-station-1").ok();
+    assert_eq!(lab.basalt(["cluster", "dump"]).ok().stdout, dump);
+    std::fs::write(file, dump.replace("host:", "hst:")).unwrap();
+    lab.basalt(["cluster", "load", file, "--yes"]).code(1).complains("did you mean \"host\"?");
+
+    lab["h2"].link_down();
+    lab.basalt(["cluster", "status"]).code(4).says("h2  offline");
+    lab["h2"].link_up();
+    lab.basalt(["cluster", "update", "--yes"]).ok().says("Every node has its role already.");
+    lab.basalt(["cluster", "reset", "--yes"]).ok();
+    lab["h1"].sh("! systemctl is-active worker@h1-station-1").ok();
+    lab.basalt(["cluster", "status"]).code(1).complains("the cluster has no nodes");
+}

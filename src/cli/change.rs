@@ -40,6 +40,18 @@ impl ChangeArgs {
         ChangeArgs { repository, connect, waves: WaveArgs::default(), yes, rollback_on_failure: true, json }
     }
 
+    pub fn waves(&self) -> &WaveArgs {
+        &self.waves
+    }
+
+    pub fn yes(&self) -> bool {
+        self.yes
+    }
+
+    pub fn takes_back(&self) -> bool {
+        self.rollback_on_failure
+    }
+
     pub fn waiting(mut self, lock_timeout: u64) -> ChangeArgs {
         self.waves.lock_timeout = lock_timeout;
         self
@@ -48,6 +60,16 @@ impl ChangeArgs {
 
 /// Carries out what `change` makes of the tip of the branch.
 pub async fn carry_out(args: &ChangeArgs, printer: Arc<Printer>, change: impl Fn(&Snapshot) -> Result<Change>) -> Ended {
+    carry_out_on(args, printer, change, None).await
+}
+
+/// The same, with these nodes reconciled and not only those that the change touches.
+pub async fn carry_out_on(
+    args: &ChangeArgs,
+    printer: Arc<Printer>,
+    change: impl Fn(&Snapshot) -> Result<Change>,
+    nodes: Option<Vec<String>>,
+) -> Ended {
     let mut made: Option<Change> = None;
     let prepared = prepare(args, &mut |snapshot| {
         let change = change(snapshot)?;
@@ -58,7 +80,7 @@ pub async fn carry_out(args: &ChangeArgs, printer: Arc<Printer>, change: impl Fn
     let Some(change) = made else { return Ok(0) };
     tell(&printer, &change);
     match prepared {
-        Some(prepared) => reconcile(args, printer, &prepared, &change.touched()).await,
+        Some(prepared) => reconcile(args, printer, &prepared, &nodes.unwrap_or_else(|| change.touched())).await,
         None => {
             printer.say("Every node has its role already.");
             Ok(0)

@@ -5,6 +5,7 @@ mod apply;
 mod bootstrap;
 mod call;
 mod change;
+mod cluster;
 mod context;
 mod data;
 mod demo;
@@ -85,6 +86,9 @@ enum Command {
     /// The nodes of the cluster: add, list, show, remove
     #[command(subcommand)]
     Node(node::NodeCommand),
+    /// All nodes at once: status, start, stop, sync, update, dump, load, vars, reset
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
     /// What runs on the nodes: add, list, start, stop, remove, configuration
     #[command(subcommand)]
     Process(process::ProcessCommand),
@@ -296,6 +300,7 @@ async fn dispatch(command: Command, color: Color) -> u8 {
         Command::Call(args) => (args.json, call::call(args, color).await),
         Command::Orchestrate(args) => (args.json, orchestrate::run(args, color).await),
         Command::Node(command) => (command.json(), node::run(command, color).await),
+        Command::Cluster(command) => (command.json(), cluster::run(command, color).await),
         Command::Process(command) => (command.json(), process::run(command, color).await),
         Command::Bootstrap(args) => (args.json, bootstrap::run(args, color).await),
         Command::Join(args) => (args.json, join::run(args, color).await),

@@ -265,7 +265,7 @@ async fn states(change: &ChangeArgs, printer: Arc<Printer>, cluster: &Cluster) -
     asked(&change.repository, &change.connect, printer, cluster).await
 }
 
-async fn asked(
+pub async fn asked(
     repository: &RepositoryArgs,
     connect: &ConnectArgs,
     printer: Arc<Printer>,

@@ -8,7 +8,8 @@ use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::fleet::cluster::{Cluster, FILE, FOLDER, Node, path_of, with};
 use crate::fleet::process;
 use crate::fleet::role::{Assigned, Role};
-use crate::value::Map;
+use crate::lang::jinja::dump::yaml;
+use crate::value::{Map, Value};
 
 /// A change of the cluster: what is committed, and what it means for its nodes.
 pub struct Change {
@@ -54,8 +55,7 @@ impl Change {
 pub fn read(snapshot: &Snapshot, defaults: &Map) -> Result<Cluster> {
     let settings = snapshot.read(FILE)?.map(|file| String::from_utf8_lossy(&file.bytes).into_owned());
     let mut files = BTreeMap::new();
-    let ours = |path: &&str| (path.starts_with(FOLDER) || path.starts_with(process::FOLDER)) && path.ends_with(".yaml");
-    for path in snapshot.paths().filter(ours) {
+    for path in ours(snapshot) {
         files.insert(path.to_owned(), text_of(snapshot, path)?);
     }
     Cluster::parse(settings.as_deref(), &files, defaults)
@@ -137,6 +137,116 @@ pub fn assign(snapshot: &Snapshot, id: &str, role: Role, defaults: &Map) -> Resu
         }
     }
     Ok(change)
+}
+
+/// All nodes and processes go from git.
+pub fn reset(snapshot: &Snapshot) -> Result<Option<Edit>> {
+    let files: BTreeMap<_, _> = ours(snapshot).map(|path| (path.to_owned(), None)).collect();
+    Ok((!files.is_empty()).then(|| Edit { message: "Take all nodes out of the cluster".to_owned(), files }))
+}
+
+/// The cluster as one value: what stands in its files, by their names.
+pub fn dumped(snapshot: &Snapshot) -> Result<Value> {
+    let mut dump = Map::new();
+    let value = |path: &str| -> Result<Value> { crate::yaml::load(&text_of(snapshot, path)?, path) };
+    if snapshot.contains(FILE)
+        && let Value::Map(settings) = value(FILE)?
+    {
+        settings.iter().for_each(|(key, value)| drop(dump.insert(key.clone(), value.clone())));
+    }
+    for (name, folder) in [("nodes", FOLDER), ("processes", process::FOLDER)] {
+        let mut found = Map::new();
+        for path in ours(snapshot).filter(|path| path.starts_with(folder)) {
+            let id = path.trim_start_matches(folder).trim_end_matches(".yaml");
+            found.insert(id, value(path)?);
+        }
+        dump.insert(name, Value::Map(found));
+    }
+    Ok(Value::Map(dump))
+}
+
+/// What `dumped` gave, as what is wanted: the files that change, and the cluster that they make.
+pub fn loaded(snapshot: &Snapshot, text: &str, name: &str) -> Result<(Edit, Cluster)> {
+    let wrong = |what: String| Diagnostic::new(Code::Usage, format!("{name}: {what}"));
+    let Value::Map(dump) = crate::yaml::load(text, name)? else { return Err(wrong("this is no mapping".to_owned()).into()) };
+    let mut files: BTreeMap<String, String> = BTreeMap::new();
+    for (key, value) in &dump {
+        let folder = match key.as_str() {
+            Some("cluster") => {
+                let whole = Value::Map([("cluster", value.clone())].into_iter().collect());
+                files.insert(FILE.to_owned(), yaml(&whole, Some(false), true)?);
+                continue;
+            }
+            Some("nodes") => FOLDER,
+            Some("processes") => process::FOLDER,
+            _ => {
+                return Err(wrong(format!("there is no key `{}`", key.to_text())).hint("there are cluster, nodes and processes").into());
+            }
+        };
+        for (id, value) in value.as_map().into_iter().flatten() {
+            files.insert(format!("{folder}{}.yaml", id.to_text()), yaml(value, Some(false), true)?);
+        }
+    }
+    let of_nodes = files.iter().filter(|(path, _)| *path != FILE).map(|(path, text)| (path.clone(), text.clone())).collect();
+    let cluster = Cluster::parse(files.get(FILE).map(String::as_str), &of_nodes, &Map::new())?;
+    if let Some(node) = cluster.processes.keys().find(|node| cluster.node(node).is_err()) {
+        return Err(wrong(format!("there are processes of {node}, which is no node")).into());
+    }
+    let mut edit = Edit { message: format!("Load the cluster from {name}"), files: BTreeMap::new() };
+    for path in ours(snapshot).filter(|path| !files.contains_key(*path)) {
+        edit.files.insert(path.to_owned(), None);
+    }
+    for (path, text) in files {
+        // The same by another text stays as somebody wrote it.
+        let same = snapshot.contains(&path) && crate::yaml::load(&text_of(snapshot, &path)?, &path)? == crate::yaml::load(&text, &path)?;
+        if !same {
+            edit.files.insert(path, Some(text));
+        }
+    }
+    Ok((edit, cluster))
+}
+
+/// A setting of the cluster changes. `None`: it is like that already.
+pub fn set_variable(snapshot: &Snapshot, name: &str, value: &str) -> Result<Option<Edit>> {
+    let before = read(snapshot, &Map::new())?;
+    let known: Vec<&str> = before.variables().into_iter().map(|(name, _)| name).collect();
+    if !known.contains(&name) {
+        let fault = Diagnostic::new(Code::Usage, format!("the cluster has no setting {name:?}"));
+        return Err(match crate::diagnostic::nearest(name, known.iter().copied()) {
+            Some(near) => fault.hint(format!("did you mean {near:?}?")).into(),
+            None => fault.hint(format!("there are {}", known.join(", "))).into(),
+        });
+    }
+    let old = if snapshot.contains(FILE) { text_of(snapshot, FILE)? } else { String::new() };
+    let mut settings = crate::yaml::load(&old, FILE)?;
+    let read_value = crate::yaml::load(value, "the command line").unwrap_or_else(|_| Value::str(value));
+    let place: &[&str] = if name == "id" || name == "master" { &["cluster"] } else { &["cluster", "roles"] };
+    let mut map = &mut settings;
+    for key in place {
+        if !matches!(map, Value::Map(_)) {
+            *map = Value::Map(Map::new());
+        }
+        let Value::Map(inner) = map else { break };
+        map = inner.0.entry(Value::str(*key)).or_insert(Value::Null);
+    }
+    if !matches!(map, Value::Map(_)) {
+        *map = Value::Map(Map::new());
+    }
+    if let Value::Map(inner) = map {
+        inner.insert(name, read_value);
+    }
+    let text = yaml(&settings, Some(false), true)?;
+    // What it says must be what can be read.
+    let after = Cluster::parse(Some(&text), &BTreeMap::new(), &Map::new())?;
+    if after.variables() == before.variables() {
+        return Ok(None);
+    }
+    Ok(Some(Edit { message: format!("Set {name}={value}"), files: BTreeMap::from([(FILE.to_owned(), Some(text))]) }))
+}
+
+/// The files of nodes and processes.
+fn ours(snapshot: &Snapshot) -> impl Iterator<Item = &str> {
+    snapshot.paths().filter(|path| (path.starts_with(FOLDER) || path.starts_with(process::FOLDER)) && path.ends_with(".yaml"))
 }
 
 fn text_of(snapshot: &Snapshot, path: &str) -> Result<String> {

@@ -130,6 +130,17 @@ impl Cluster {
         Ok(())
     }
 
+    /// Its settings, by their names.
+    pub fn variables(&self) -> Vec<(&'static str, String)> {
+        let assignment = if self.automatic { "automatic" } else { "manual" };
+        vec![
+            ("id", self.id.clone()),
+            ("master", self.master.clone().unwrap_or_default()),
+            ("assignment", assignment.to_owned()),
+            ("rebalance_on_join", self.rebalance.to_string()),
+        ]
+    }
+
     pub fn scale(&self) -> Scale {
         Scale::of(self.nodes.len())
     }
@@ -256,7 +267,7 @@ fn node(path: &str, text: &str, defaults: &Map) -> Result<(Node, Vec<Diagnostic>
             }
             "host_keys" => host_keys = file.host_keys(at, value.into_value())?,
             _ if Reader::knows(&key) => drop(entries.insert(Value::Str(key), (place, value))),
-            _ => return Err(file.unknown(place, &key, &NODE)),
+            _ => return Err(file.unknown(place, &key, &[&NODE[..], &Reader::KEYS].concat())),
         }
     }
     node.host = reader.host(id, top, Yaml { place: top, data: Data::Map(entries) }, defaults)?;

@@ -157,6 +157,9 @@ impl<'a> Reader<'a> {
         Reader { text, file, warnings: Vec::new() }
     }
 
+    /// The keys of a host.
+    pub(super) const KEYS: [&'static str; 16] = KEYS;
+
     /// Whether a host can have this key.
     pub(super) fn knows(key: &str) -> bool {
         KEYS.contains(&key) || key == "winrm" || WITHOUT_EFFECT.iter().any(|(name, _)| *name == key)
