@@ -118,7 +118,7 @@ pub fn module(name: &str) -> Result<Module> {
 
 /// What docs/compatibility.md lists as different from Salt.
 pub struct Difference {
-    /// Functions (`file.line`), all of a module (`mount.*`), or a module (`git`) of which functions are missing.
+    /// Functions (`file.line`, `nfs_export.ganesha_*`), all of a module (`mount.*`), or a module (`git`) of which functions are missing.
     names: Vec<&'static str>,
     /// A sentence or two of Markdown.
     pub text: String,
@@ -127,7 +127,9 @@ pub struct Difference {
 impl Difference {
     /// Whether it is one of this function and not of its whole module.
     pub fn is_of(&self, function: &str) -> bool {
-        self.names.contains(&function)
+        self.names.iter().any(|name| {
+            *name == function || name.strip_suffix('*').is_some_and(|start| !start.ends_with('.') && function.starts_with(start))
+        })
     }
 
     pub fn is_of_all(&self, module: &str) -> bool {
