@@ -1,6 +1,5 @@
 //! What the functions make of a host, case by case. Every case that succeeds is also asked a second time and must be done.
 
-mod conformance;
 mod edits;
 
 use super::double::{Double, low};

@@ -1,17 +1,5 @@
-#!/usr/bin/env python3
-"""Asks real Salt what file.* states make of a text, and writes its answers into salt.json beside this file.
-
-Run it with the Python that Salt is installed for (see the oracle). A case is [text before or null, function, arguments]; an answer adds the
-text afterwards, whether the state succeeded, and Salt's comment. Only texts are asked about: the arguments never name other files.
-"""
-
-import json
-import os
-import sys
-import tempfile
-
-import salt.config
-import salt.loader
+"""What ask_salt.py asks: texts before, functions, arguments. A case is [text before or null, function, arguments]; the arguments of file.* never name
+other files."""
 
 M = "1\n#-- start managed zone --\nold\n#-- end managed zone --\n2\n"
 
@@ -48,7 +36,7 @@ def keyvalue(before, **args):
     return [before, "file.keyvalue", args]
 
 
-CASES = [
+FILE = [
     *[line(b, mode="insert", content="x", location=l) for b in ("a\nb\n", "a\nb", "", "  a\n  b\n") for l in ("start", "end")],
     *[line(b, mode=m, content="x", after="b") for b in ("a\nb\n", "a\nb", "b\na\n", "b\nx\na\n", "a\n") for m in ("ensure", "insert")],
     *[line(b, mode=m, content="x", before="b") for b in ("a\nb\n", "a\nb", "b\na\n", "x\nb\na\n", "  b\n") for m in ("ensure", "insert")],
@@ -170,37 +158,72 @@ CASES = [
 ]
 
 
-def main():
-    root = tempfile.mkdtemp()
-    opts = salt.config.minion_config(None)
-    opts.update(cachedir=root, root_dir=root, file_client="local", file_roots={"base": [root]}, test=False, log_level="quiet", grains={})
-    utils = salt.loader.utils(opts)
-    states = salt.loader.states(opts, salt.loader.minion_mods(opts, utils=utils), utils, None)
-    states["file.managed"]
-    for module in list(sys.modules.values()):
-        if getattr(module, "__file__", None) and module.__file__.endswith("salt/states/file.py"):
-            module.__instance_id__ = "1"
-            module.__env__ = "base"
-    answers = []
-    for before, function, args in CASES:
-        path = os.path.join(tempfile.mkdtemp(dir=root), "f")
-        if before is not None:
-            with open(path, "w", newline="") as out:
-                out.write(before)
-        try:
-            result = states[function](name=path, **args)
-            done, says = result["result"], result["comment"]
-        except Exception as error:  # what Salt shows as a failed state
-            done, says = False, str(error)
-        after = None
-        if os.path.exists(path):
-            with open(path, newline="") as file:
-                after = file.read()
-        says = says.replace(path, "FILE").split("\n")[0]
-        answers.append({"before": before, "function": function, "args": args, "after": after, "ok": bool(done), "says": says})
-    target = os.path.join(os.path.dirname(os.path.abspath(__file__)), "salt.json")
-    with open(target, "w") as out:
-        out.write("[\n" + ",\n".join(json.dumps(a, ensure_ascii=False) for a in answers) + "\n]\n")
+HOSTS = "127.0.0.1\tlocalhost\n# a comment\n\n10.0.0.1 a b # why\n10.0.0.2 c\n10.0.0.1 d\n"
+INI = "; head\ntop = 1\n\n[one]\n# a = 0\na=1\n  more\nb = 2 \n\n\n[two]\n;x = 1\n#y: 2\nc: 3\nplain\n[one]\nd=4\n"
+K1, K2, K3 = "AAAAB3NzaC1yc2EA", "AAAAC3NzaC1lZDI1", "AAAAE2VjZHNhLXNo"
+KEYS = f"# mine\nssh-rsa {K1} one\n\nno-pty,command=\"a b\" ssh-ed25519 {K2} two words\nnonsense here"
 
 
-main()
+def host(fun, before, **args):
+    return [before, f"host.{fun}", args]
+
+
+def ini(fun, before, sections, **args):
+    return [before, f"ini.{fun}", dict(sections=sections, **args)]
+
+
+def key(fun, before, name, **args):
+    return [before, f"ssh_auth.{fun}", dict(name=name, user="al", **args)]
+
+
+SETTINGS = [
+    *[host("present", b, name=n, ip=i) for b in ("", "127.0.0.1 localhost", HOSTS) for n in ("c", "new") for i in ("10.0.0.2", "10.0.0.1", "fe80::1")],
+    host("present", HOSTS, name="new", ip=["10.0.0.1", "10.0.0.2"]),
+    host("present", HOSTS, name="c", ip="10.0.0.1", clean=True),
+    host("present", HOSTS, name="c", ip="10.0.0.2", comment="said"),
+    host("present", HOSTS, name="a", ip="10.0.0.1", comment="why"),
+    host("present", HOSTS, name="a", ip="10.0.0.1", comment="other"),
+    host("present", HOSTS, name="x", ip="10.0.0.9", comment="new one"),
+    host("present", None, name="x", ip="10.0.0.9"),
+    *[host("absent", HOSTS, name=n, ip=i) for n in ("a", "b", "c", "d", "nope") for i in ("10.0.0.1", "10.0.0.2", ["10.0.0.1", "10.0.0.2"])],
+    *[host("only", b, name=i, hostnames=n) for b in (HOSTS, "10.0.0.1 a") for i in ("10.0.0.1", "10.0.0.7") for n in ("a", ["a", "b", "d"], ["z", " y "], [])],
+    *[ini("options_present", b, s) for b in ("", None, INI, "a = 1\n", "[one]\na = 1\n") for s in (
+        {"one": {"a": 1}}, {"one": {"a": 5, "z": True}}, {"new": {"k": "v"}}, {"top": 2}, {"top": 1, "one": {"b": "2 "}}, {"two": {"x": 3, "y": 4}},
+        {"one": {"sub": {"deep": 1}}})],
+    *[ini("options_present", b, s, strict=True) for b in (INI, "[one]\na = 1\n") for s in ({"one": {"a": 1}}, {"one": {"d": 4}, "top": 1}, {"two": {"c": 3}})],
+    *[ini("options_present", b, {"one": {"a": 9}}, no_spaces=n) for b in (INI, "[one]\na = 1\n") for n in (True, False)],
+    *[ini("options_present", b, {"two": {"c": 9}}, separator=":") for b in (INI, "[two]\nc:3\nd: x:y\n")],
+    ini("options_present", "key value\n[a]\nk v\n", {"a": {"k": "w"}}, separator=" "),
+    ini("options_present", "[a]\n\tk = 1\n\t\tdeeper\n\n  j = 2\n\n", {"a": {"k": "w"}}),
+    *[ini("options_absent", INI, s) for s in ({"one": ["a"]}, {"one": ["nope"]}, {"two": ["c"], "one": ["b", "d"]}, {"none": ["q"]})],
+    *[ini("sections_absent", b, s) for b in (INI, "[one]\na = 1\n") for s in (["one"], ["nope"], ["one", "two"])],
+    *[key("present", b, n) for b in (None, "", KEYS) for n in (
+        f"ssh-rsa {K1} one", f"ssh-rsa {K1} other", f"ssh-rsa {K1}", K1, f"{K1} said", f"ssh-ed25519 {K2} two words", f"no-pty ssh-ed25519 {K2} two words",
+        f"ecdsa-sha2-nistp256 {K3} three", f'from="10.0.0.*",no-pty ssh-rsa {K3} x y z')],
+    key("present", KEYS, K3, enc="ed25519", comment="c", options=["no-pty", "no-x11-forwarding"]),
+    key("present", KEYS, K3, enc="what"),
+    key("present", KEYS, "ssh-rsa not/base"),
+    *[key("absent", b, n) for b in (None, KEYS) for n in (f"ssh-rsa {K1} one", K2, f"ssh-rsa {K3}")],
+]
+
+DATA = [
+    {},
+    {"b": 1, "a": [1, "x", None, True, 1.5], "c": {"d": {}, "e": [], "f": "yes", "g": "1.0", "h": ""}},
+    {"text": "two\nlines\n", "quote": "it's \"so\"", "umlaut": "Grüße", "colon": "a: b", "hash": "#x", "long": "word " * 40, "date": "2020-01-02"},
+    [1, [2, [3]], {"a": [{"b": 1}, {"c": 2}]}],
+    "just text",
+    {"1": "number", "true": "word", "tab": "a\tb", "slash": "/etc/x", "star": "*", "at": "@x", "null": "null", "tilde": "~"},
+]
+SERIALIZE = [
+    *[[None, dict(dataset=d, **k)] for d in DATA for k in ({}, {"serializer": "json"}, {"encoding": "utf-8"})],
+    [None, dict(dataset=DATA[1], formatter="yaml", serializer_opts=[{"default_flow_style": True}, {"explicit_start": True}])],
+    [None, dict(dataset=DATA[1], serializer_opts=[{"indent": 4}, {"width": 40}, {"allow_unicode": True}])],
+    [None, dict(dataset=DATA[2], serializer_opts=[{"width": 40}])],
+    [None, dict(dataset=DATA[1], serializer="json", serializer_opts=[{"indent": 4}, {"sort_keys": False}])],
+    [None, dict(dataset=DATA[2], serializer="json", serializer_opts=[{"ensure_ascii": True}])],
+    [None, dict(dataset={"a": 1}, serializer="json", formatter="yaml")],
+    [None, dict(serializer="json")],
+    *[[b, dict(dataset=d, merge_if_exists=True)] for b in (None, "", "a: 1\nb: {c: [1]}\n", "- 1\n") for d in ({"a": 1}, {"b": {"c": [2], "d": 3}})],
+    ['{"a": {"x": 1}}', dict(dataset={"a": {"y": 2}}, merge_if_exists=True, serializer="json")],
+    ["{", dict(dataset={"a": {"y": 2}}, merge_if_exists=True, serializer="json")],
+]
