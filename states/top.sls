@@ -4,6 +4,9 @@ base:
     - common
     - users
     - ssh
+  'role:*':
+    - match: grain
+    - storage
   'edge*':
     - roles.edge
   'store*':
