@@ -24,6 +24,7 @@ const SOURCES: &[&str] = &[
     "src/diagnostic.rs",
     "src/function",
     "src/lib.rs",
+    "src/monitor",
     "src/object",
     "src/plan.rs",
     "src/system",

@@ -14,7 +14,7 @@ const ORDER: &[&[&str]] = &[
     &["plan"],
     &["system"],
     &["object"],
-    &["function"],
+    &["monitor", "function"],
     &["agent"],
     &["fleet"],
     &["lang"],

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use basalt::agent::{serve, wire};
 
 const HELP: &str = "basalt-agent [serve] [--root DIR]   serve a controller over standard input and output
+basalt-agent monitor [--config FILE] [--daemon] [--dry-run]   keep filesystems from filling up (storage-ops.yaml)
 basalt-agent --version | --probe    say the version | do nothing (can programs run here?)";
 
 fn main() -> ExitCode {
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "serve" => {}
+            "monitor" => return monitor(args),
             "--root" => match args.next() {
                 Some(dir) => root = dir.into(),
                 None => return wrong("--root needs a directory"),
@@ -45,6 +47,18 @@ fn main() -> ExitCode {
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => wrong(&error.summary),
+    }
+}
+
+fn monitor(words: impl Iterator<Item = String>) -> ExitCode {
+    match basalt::monitor::Options::parse(words).map(|options| basalt::monitor::run(&options, &mut std::io::stdout())) {
+        Ok(Ok(false)) => ExitCode::SUCCESS,
+        Ok(Ok(true)) => ExitCode::from(3),
+        Ok(Err(error)) => wrong(&match &error.span {
+            Some(span) => format!("{span}: {}", error.summary),
+            None => error.summary.clone(),
+        }),
+        Err(why) => wrong(&why),
     }
 }
 

@@ -18,6 +18,7 @@ mod join;
 mod key;
 mod lint;
 mod markdown;
+mod monitor;
 mod node;
 mod opened;
 mod orchestrate;
@@ -107,6 +108,8 @@ enum Command {
     Role(role::RoleCommand),
     /// Write SLS for what is there on hosts
     Import(import::ImportArgs),
+    /// Keep this machine's filesystems from filling up, by storage-ops.yaml: one pass
+    Monitor(monitor::MonitorArgs),
     /// The host-side binary that this one carries
     Agent(agent::AgentArgs),
     /// The reference of state functions, from the code
@@ -308,6 +311,7 @@ async fn dispatch(command: Command, color: Color) -> u8 {
         Command::Key(command) => (command.json(), key::run(command, color)),
         Command::Role(command) => (command.json(), role::run(command, color).await),
         Command::Import(args) => (false, import::run(args, color).await),
+        Command::Monitor(args) => (false, monitor::run(args)),
         Command::Agent(args) => (false, agent::run(args)),
         Command::Doc(args) => (false, doc::run(args)),
         Command::Completions { shell } => (false, completions(shell)),

@@ -6,6 +6,7 @@
 pub mod alternatives;
 pub mod archive;
 pub mod args;
+pub mod basalt;
 pub mod base64;
 pub mod blockdev;
 pub mod btrfs;
@@ -57,6 +58,7 @@ use crate::value::Attrs;
 pub static FUNCTIONS: &[&[Entry]] = &[
     alternatives::FUNCTIONS,
     archive::FUNCTIONS,
+    basalt::FUNCTIONS,
     blockdev::FUNCTIONS,
     btrfs::FUNCTIONS,
     cmd::FUNCTIONS,

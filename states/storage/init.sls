@@ -1,4 +1,5 @@
-# Storage operations as every node has them: its numbers, and the configuration that the monitor goes by.
+# Storage operations as every node has them: its numbers, the configuration, and the monitor that goes by it.
 include:
   - .thresholds
   - .config
+  - .monitor
