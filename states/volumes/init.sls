@@ -1,6 +1,7 @@
 # Volumes: subvolumes of one btrfs, each with a limit, mounted by itself and exported over NFSv4 (nfs-ganesha) to the clients that pillar `volumes` accepts.
 # A share without clients is kept and not exported. A share that leaves the pillar stays as it is, with its data: take its clients away first.
 {%- set volumes = salt['pillar.get']('volumes', {}) %}
+{%- if not volumes.get('device') %}{{ raise('pillar `volumes` is to name the device of its pool') }}{% endif %}
 {%- set pool = volumes.get('pool', '/srv/pool') %}
 {%- set mounts = volumes.get('mounts', '/srv/volumes') %}
 
