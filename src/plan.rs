@@ -246,6 +246,11 @@ pub enum Kind {
     Pip,
     /// A part of LVM: `lvm:pv:/dev/vdb`, `lvm:vg:data`, `lvm:lv:data/home`.
     Lvm,
+    /// A role of a PostgreSQL server: `postgres_role:app`, of one elsewhere `postgres_role:app?host=db1`.
+    #[serde(rename = "postgres_role")]
+    PostgresRole,
+    #[serde(rename = "postgres_database")]
+    PostgresDatabase,
 }
 
 impl Kind {
@@ -268,6 +273,8 @@ impl Kind {
         Kind::Module,
         Kind::Pip,
         Kind::Lvm,
+        Kind::PostgresRole,
+        Kind::PostgresDatabase,
     ];
 
     pub fn name(self) -> &'static str {
@@ -290,6 +297,8 @@ impl Kind {
             Kind::Module => "module",
             Kind::Pip => "pip",
             Kind::Lvm => "lvm",
+            Kind::PostgresRole => "postgres_role",
+            Kind::PostgresDatabase => "postgres_database",
         }
     }
 }

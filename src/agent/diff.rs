@@ -26,7 +26,8 @@ pub fn without_texts(key: &Key, attrs: &mut Attrs) {
 pub fn masked(mask: &Mask, key: &Key, attrs: &Attrs, secret: bool) -> Attrs {
     // An answer of debconf whose type is not among these may be a password.
     let answer = key.kind == Kind::Debconf && attrs.get("type").is_none_or(|kind| kind.as_str() == Some("password"));
-    let known = |name: &str| (key.kind == Kind::User && name.contains("password")) || (answer && name == "value");
+    let account = matches!(key.kind, Kind::User | Kind::PostgresRole);
+    let known = |name: &str| (account && name.contains("password")) || (answer && name == "value");
     let hidden = |name: &str| known(name) || (secret && (name == "content" || !has_content(key)));
     let shown = |name: &str, value: &Value| if hidden(name) { Value::str(MASK) } else { mask.value(value) };
     attributes(attrs.iter().map(|(name, value)| (name.clone(), shown(name, value))))

@@ -412,7 +412,12 @@ impl<'a> Planner<'a> {
             condition::Decision::Stop(why) => return Ok(Decision::Stay(why)),
             condition::Decision::Unknown { why, waits_for } => return unknown(why, waits_for),
         }
-        let keys = self.objects(function, view)?;
+        let keys = match self.objects(function, view) {
+            Err(e) if e.code == Code::Unreachable && !self.projection.pending().is_empty() => {
+                return unknown(e.summary.clone(), self.projection.pending().to_vec());
+            }
+            keys => keys?,
+        };
         if let Some(of) = keys.iter().find_map(|key| self.projection.unsure(key)) {
             return unknown(format!("depends on {}", self.names(&[of])), vec![of]);
         }

@@ -85,7 +85,10 @@ impl<'a> Projection<'a> {
         if let Some(attrs) = self.read.borrow().get(key) {
             return Ok(attrs.clone());
         }
-        let attrs = object::of(key)?.read(self.sys)?;
+        let attrs = match self.unseen {
+            Some(_) => read_or_new(self.sys, key)?,
+            None => object::of(key)?.read(self.sys)?,
+        };
         self.read.borrow_mut().insert(key.clone(), attrs.clone());
         Ok(attrs)
     }
@@ -287,7 +290,11 @@ impl Reads {
         let mut now = Reads::default();
         let mut differ = Vec::new();
         for (key, before) in &self.keys {
-            let attrs = object::of(key)?.read(sys)?;
+            let attrs = match read_or_new(sys, key) {
+                // It answered when the plan was made.
+                Err(e) if e.code == Code::Unreachable => Attrs::new(),
+                read => read?,
+            };
             if !same(before, &attrs) {
                 differ.push(key.to_string());
             }
@@ -334,6 +341,15 @@ pub fn differs(from: &Attrs, to: &Attrs) -> bool {
             Some(there) => there != wanted,
             None => !wanted.is_null(),
         }),
+    }
+}
+
+/// What is there; of what is a part of something that an earlier step may yet bring: nothing.
+fn read_or_new(sys: &System, key: &Key) -> Result<Attrs> {
+    let object = object::of(key)?;
+    match object.read(sys) {
+        Err(e) if e.code == Code::Unreachable && object.comes_new(sys) => Ok(Attrs::new()),
+        read => read,
     }
 }
 

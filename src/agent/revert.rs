@@ -17,6 +17,7 @@ use super::protocol::{Applied, Body, RollbackRequest};
 use super::prune;
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::object::file::File;
+use crate::object::postgres;
 use crate::object::{self, Progress};
 use crate::plan::{Action, Change, Hash, HostPlan, Key, Kind, Outcome, RunHeader, Step, Tally, Verdict};
 use crate::secret::Mask;
@@ -78,6 +79,9 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
     let mut notices = Vec::new();
     let mut stays = Vec::new();
     let mut left: Vec<Key> = Vec::new();
+    // What must stay because something that stays needs it: a database's owner, and its server.
+    let mut needed: Vec<Key> = Vec::new();
+    let mut server_stays = false;
     let flips = |image: &Image| {
         let reached = image.reached.as_ref();
         ["device", "fstype", "bind"].iter().any(|name| reached.is_some_and(|reached| reached.get(*name) != image.before.get(*name)))
@@ -97,14 +101,21 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
         };
         let object = object::of(&key)?;
         object.settle(sys)?;
-        let now = object.read(sys)?;
+        let now = match object.read(sys) {
+            Err(error) if error.code == Code::Unreachable && image.before.is_empty() && object.comes_new(sys) => Attrs::new(),
+            Err(error) if error.code == Code::Unreachable => {
+                notices.push(format!("{} stays as it is: {}", image.shown, error.summary));
+                continue;
+            }
+            read => read?,
+        };
         // A directory that was removed and made again reads as before; what was in it is in the keep.
         let moved = key.kind == Kind::File && File::kept_tree(sys, &runs, &key.name)?.is_some();
         if now == image.before && !moved && hidden != Hidden::Before {
             unchanged += 1;
             continue;
         }
-        if matches!(key.kind, Kind::Subvolume | Kind::Lvm)
+        if matches!(key.kind, Kind::Subvolume | Kind::Lvm | Kind::PostgresDatabase)
             && now.is_empty()
             && let Some(why) = object.one_way(sys, &image.before, &now)
         {
@@ -114,11 +125,25 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
         match object.destroys(sys, &now, &image.before).filter(|_| !request.destroy_data) {
             Some(why) => {
                 notices.push(format!("{key} stays: {why}; `--destroy-data` takes it back nevertheless"));
+                needed.extend(postgres::database::owner(&key, &now));
+                server_stays |= postgres::database::is_here(&key);
                 left.push(key);
             }
             None => restores.push((rank(&key, &now, &image, hidden), key, image, now, hidden)),
         }
     }
+    restores.retain(|(_, key, image, ..)| {
+        let serves = match key.kind {
+            Kind::Packages => true,
+            Kind::Service => key.name.starts_with("postgresql"),
+            _ => needed.contains(key) && image.before.is_empty(),
+        };
+        let stays = (server_stays || needed.contains(key)) && serves;
+        if stays {
+            notices.push(format!("{} stays: a database that stays needs it", image.shown));
+        }
+        !stays
+    });
     // The directories that something lies in which stays are not taken away either, as long as it is seen in them.
     let going: Vec<String> = mounts.keys().cloned().collect();
     restores.retain(|(_, key, image, ..)| {
@@ -301,7 +326,10 @@ fn rank(key: &Key, now: &Attrs, image: &Image, hidden: Hidden) -> (u8, usize, Ke
     let off = |attrs: &Attrs| !["active", "enabled"].iter().any(|name| attrs.get(*name).and_then(Value::as_bool) == Some(true));
     let depth = key.name.matches('/').count();
     let (phase, within) = match key.kind {
-        Kind::Service if off(before) => (0, 0),
+        // As long as the server runs, and databases before those who own them.
+        Kind::PostgresDatabase => (0, usize::from(!before.is_empty())),
+        Kind::PostgresRole if before.is_empty() => (0, 2),
+        Kind::Service if off(before) => (0, 3),
         Kind::Group if !before.is_empty() => (1, 0),
         Kind::User if !before.is_empty() => (2, 0),
         Kind::Pip => (2, 1),
@@ -328,6 +356,7 @@ fn rank(key: &Key, now: &Attrs, image: &Image, hidden: Hidden) -> (u8, usize, Ke
         Kind::User => (14, 0),
         Kind::Group => (15, 0),
         Kind::Service => (16, usize::from(now.is_empty())),
+        Kind::PostgresRole => (0, 0),
     };
     (phase, within, key.clone())
 }
@@ -475,7 +504,11 @@ fn verify(sys: &System, turns: &[Turn], outcomes: &mut [Outcome], tell: &mut dyn
         if outcome.result == Verdict::Failed || *hidden == Hidden::Behind {
             continue;
         }
-        let left = object::of(key)?.read(sys)?;
+        let left = match object::of(key)?.read(sys) {
+            // The server has gone as well.
+            Err(error) if error.code == Code::Unreachable => continue,
+            read => read?,
+        };
         if !same(&left, before) {
             outcome.result = Verdict::Failed;
             outcome.comment = format!("{shown} is still not as it was before the run: {}", drift(before, &left).join(", "));

@@ -31,6 +31,7 @@ pub mod nfs_export;
 pub mod pip;
 pub mod pkg;
 pub mod pkgrepo;
+pub mod postgres;
 #[cfg(feature = "controller")]
 pub mod reference;
 #[cfg(test)]
@@ -44,6 +45,7 @@ pub mod test;
 mod testing;
 pub mod timezone;
 pub mod user;
+mod verifier;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
@@ -81,6 +83,7 @@ pub static FUNCTIONS: &[&[Entry]] = &[
     pip::VIRTUALENV,
     pkg::FUNCTIONS,
     pkgrepo::FUNCTIONS,
+    postgres::FUNCTIONS,
     service::FUNCTIONS,
     ssh_auth::FUNCTIONS,
     ssh_known_hosts::FUNCTIONS,

@@ -20,6 +20,7 @@ pub mod module;
 pub mod mount;
 pub mod packages;
 pub mod pip;
+pub mod postgres;
 pub mod service;
 #[cfg(test)]
 mod storage_tests;
@@ -51,6 +52,8 @@ static OBJECTS: &[(Kind, Make)] = &[
     (Kind::Mount, |path| Box::new(mount::Mount::new(path))),
     (Kind::Packages, |manager| Box::new(packages::Packages::new(manager))),
     (Kind::Pip, |program| Box::new(pip::Pip::new(program))),
+    (Kind::PostgresDatabase, |name| Box::new(postgres::database::Database::new(name))),
+    (Kind::PostgresRole, |name| Box::new(postgres::role::Role::new(name))),
     (Kind::Btrfs, |path| Box::new(btrfs::Filesystem::new(path))),
     (Kind::Service, |unit| Box::new(service::Service::new(unit))),
     (Kind::Sysctl, |name| Box::new(sysctl::Sysctl::new(name))),
@@ -76,7 +79,14 @@ pub trait Object: Send + Sync {
     fn key(&self) -> Key;
 
     /// What is there. Absent is an answer (no attributes), not an error.
+    ///
+    /// `Code::Unreachable` where what it is a part of does not answer (a database's server): what is there is known once it does.
     fn read(&self, sys: &System) -> Result<Attrs>;
+
+    /// Whether what it is a part of is not on the host at all, so that nothing of it will be there in the one that comes.
+    fn comes_new(&self, _sys: &System) -> bool {
+        false
+    }
 
     /// What `to` comes to on this host, side effects included: exact versions, what is pulled in and what goes with it. An error is a
     /// state that would fail. `touched` tells whether an earlier step changes a file below a directory. By default `to` itself.

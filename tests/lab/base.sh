@@ -1,7 +1,8 @@
 #!/bin/bash
 # Makes the root that every lab host is an overlay on, once, and prints its folder. Root, Debian, a minute; nothing but a look when it is there.
 #
-#   FOLDER/root     a small Debian with systemd and sshd, without Python (fish would bring it), with a local apt repository in /srv/lab-repo
+#   FOLDER/root     a small Debian with systemd and sshd, without Python (fish would bring it), with a local apt repository in /srv/lab-repo;
+#                   its folder `debian` has real packages that are not installed, and what they need
 #   FOLDER/hashes   sha256 of every file in it, for fingerprints
 #   FOLDER/id       the key that its users admit; FOLDER/host_key.pub the hosts' own
 #
@@ -11,6 +12,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${BASALT_LAB_CACHE:-/var/cache/basalt-lab}
 suite=bookworm
+not_installed="postgresql"
 packages=systemd,systemd-sysv,dbus,openssh-server,iproute2,procps,sudo,cron,btrfs-progs,curl,tcsh,git,locales
 
 key=$(cat "$here/base.sh" "$here/repo.sh" | sha256sum | cut -c1-12)
@@ -51,14 +53,21 @@ if [ ! -f "$base/done" ]; then
     chroot "$root" systemctl -q mask ssh.socket systemd-networkd.service systemd-networkd.socket systemd-resolved.service systemd-timesyncd.service \
         systemd-networkd-wait-online.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
         fstrim.timer systemd-tmpfiles-clean.timer console-getty.service getty.target getty-static.service systemd-update-utmp.service
-    rm -f "$root/etc/machine-id" "$root/var/lib/dbus/machine-id" "$root/etc/resolv.conf"
+    rm -f "$root/etc/machine-id" "$root/var/lib/dbus/machine-id"
     printf '127.0.0.1 localhost\n' >"$root/etc/hosts"
 
     # Packages: only the lab's own repository, already read.
     bash "$here/repo.sh" "$root/srv/lab-repo"
+    for package in $not_installed; do
+        chroot "$root" apt-get -q -y --no-install-recommends --download-only install "$package" 3>&-
+    done
+    mkdir -p "$root/srv/lab-repo/debian"
+    mv "$root"/var/cache/apt/archives/*.deb "$root/srv/lab-repo/debian/"
+    (cd "$root/srv/lab-repo/debian" && dpkg-scanpackages -m . >Packages 2>/dev/null)
     rm -rf "$root"/etc/apt/sources.list "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/*.bin "$root"/var/cache/apt/archives/*.deb
     echo 'deb [trusted=yes] file:/srv/lab-repo/new ./' >"$root/etc/apt/sources.list.d/lab.list"
     chroot "$root" apt-get -q update
+    rm -f "$root/etc/resolv.conf"
     rm -rf "$root"/var/log/* "$root"/var/cache/apt/*.bin
     mkdir -p "$root/var/log/apt"
 

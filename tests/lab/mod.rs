@@ -46,6 +46,7 @@ pub use output::{Output, Running};
 /// The lab's folder in its own mount namespace, the same for every lab.
 pub const INSIDE: &str = "/run/basalt-lab";
 /// The apt repository on every host: `OLD_REPO` holds version 1.0 of each package, `NEW_REPO` (in sources.list) 1.0 and 2.0. See `repo.sh`.
+/// `/srv/lab-repo/debian` has real packages of Debian, see `base.sh`.
 pub const OLD_REPO: &str = "deb [trusted=yes] file:/srv/lab-repo/old ./";
 pub const NEW_REPO: &str = "deb [trusted=yes] file:/srv/lab-repo/new ./";
 /// The password that `sudo` asks of the user `clerk`.
