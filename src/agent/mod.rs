@@ -2,6 +2,7 @@
 //!
 //! Upper layers know of it only the `protocol`.
 
+mod aside;
 pub mod call;
 mod command;
 pub mod condition;

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use self::past::{Image, again, choose, images, owed, undone, within};
+use super::aside;
 use super::diff;
 use super::history;
 use super::keep;
@@ -132,10 +133,13 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
             None => restores.push((rank(&key, &now, &image, hidden), key, image, now, hidden)),
         }
     }
-    restores.retain(|(_, key, image, ..)| {
+    restores.retain(|(_, key, image, now, _)| {
         let serves = match key.kind {
             Kind::Packages => true,
             Kind::Service => key.name.starts_with("postgresql"),
+            // What its packages' scripts have made.
+            Kind::User | Kind::Group => image.before.is_empty() && now.get("gid").and_then(Value::as_int).is_some_and(|gid| gid < 1000),
+            Kind::File => key.name.starts_with(aside::UCF),
             _ => needed.contains(key) && image.before.is_empty(),
         };
         let stays = (server_stays || needed.contains(key)) && serves;
@@ -327,9 +331,9 @@ fn rank(key: &Key, now: &Attrs, image: &Image, hidden: Hidden) -> (u8, usize, Ke
     let depth = key.name.matches('/').count();
     let (phase, within) = match key.kind {
         // As long as the server runs, and databases before those who own them.
-        Kind::PostgresDatabase => (0, usize::from(!before.is_empty())),
-        Kind::PostgresRole if before.is_empty() => (0, 2),
-        Kind::Service if off(before) => (0, 3),
+        Kind::PostgresDatabase => (0, 2),
+        Kind::PostgresRole if before.is_empty() => (0, 3),
+        Kind::Service if off(before) => (0, 4),
         Kind::Group if !before.is_empty() => (1, 0),
         Kind::User if !before.is_empty() => (2, 0),
         Kind::Pip => (2, 1),
@@ -356,7 +360,7 @@ fn rank(key: &Key, now: &Attrs, image: &Image, hidden: Hidden) -> (u8, usize, Ke
         Kind::User => (14, 0),
         Kind::Group => (15, 0),
         Kind::Service => (16, usize::from(now.is_empty())),
-        Kind::PostgresRole => (0, 0),
+        Kind::PostgresRole => (0, usize::from(!now.is_empty())),
     };
     (phase, within, key.clone())
 }

@@ -3,6 +3,7 @@
 //! A function is pure: it knows no host, reads what is there from the `Projection` and says what is wanted. The planner compares,
 //! the objects act. The table `FUNCTIONS` is also what `lang`, `lint` and `doc` know of functions: names and arguments.
 
+pub mod alias;
 pub mod alternatives;
 pub mod archive;
 pub mod args;
@@ -58,6 +59,7 @@ use crate::value::Attrs;
 /// All state functions, module by module. One line each.
 #[rustfmt::skip]
 pub static FUNCTIONS: &[&[Entry]] = &[
+    alias::FUNCTIONS,
     alternatives::FUNCTIONS,
     archive::FUNCTIONS,
     basalt::FUNCTIONS,

@@ -314,7 +314,12 @@ impl Function for Role {
                 wanted.entry(flag.to_owned()).or_insert(Value::Bool(true));
             }
         }
-        Ok(Want::Is(vec![(self.key.clone(), wanted)]))
+        // To want nothing of it would be to want it gone.
+        Ok(if wanted.is_empty() {
+            Want::Nothing(format!("User {} is already present", self.name))
+        } else {
+            Want::Is(vec![(self.key.clone(), wanted)])
+        })
     }
 }
 
@@ -369,8 +374,11 @@ mod tests {
             (json!({"name": "app", "groups": ["b"]}), json!({"groups": ["b", "c"]})),
         ] {
             let key = format!("postgres_role:{}", args["name"].as_str().unwrap());
-            let got = want(&host(), "postgres_user.present", args.clone()).unwrap();
-            assert_eq!(got, json!([[key, wanted]]), "{args}");
+            let got = answer(&host(), "postgres_user.present", args.clone()).unwrap();
+            match wanted.as_object().unwrap().is_empty() {
+                true => assert!(matches!(got, Want::Nothing(_)), "{args}: {got:?}"),
+                false => assert_eq!(want(&host(), "postgres_user.present", args.clone()).unwrap(), json!([[key, wanted]]), "{args}"),
+            }
         }
         let far = json!({"name": "far", "db_host": "db1", "db_user": "me", "password": "x"});
         let error = want(&host(), "postgres_user.present", far.clone()).unwrap_err();

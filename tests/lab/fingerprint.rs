@@ -53,6 +53,7 @@ const EXEMPT: &[(&str, &str)] = &[
     ("/var/lib/systemd/timers", "timers' stamps"),
     ("/var/lib/sudo", "whom sudo has lectured"),
     ("/var/lib/nfs/ganesha", "whom nfs-ganesha has served"),
+    ("/var/lib/postgresql/15/main", "compared as what the server says of it"),
 ];
 
 /// Units that come and go with who is logged in.
@@ -163,7 +164,9 @@ impl Fingerprint {
     fn ask(&mut self, host: &Host) {
         let mut script = String::from(
             "dpkg-query -W -f 'package ${binary:Package}\\t${Version} (${db:Status-Want} ${db:Status-Status} ${db:Status-Eflag})\\n'
-             apt-mark showauto | sed 's/^/auto /; s/$/\\tinstalled as a dependency/'",
+             apt-mark showauto | sed 's/^/auto /; s/$/\\tinstalled as a dependency/'
+             if command -v pg_lsclusters >/dev/null && pg_lsclusters -h | grep -q online; then
+                 su postgres -c pg_dumpall | grep -v '^\\\\\\(un\\)\\?restrict ' | awk '{print \"postgresql \" NR \"\\t\" $0}'; fi",
         );
         if host.has_systemd() {
             script += "

@@ -120,6 +120,18 @@ impl Role {
         }
     }
 
+    /// Without the roles that are to come back themselves: they bring their side of it along.
+    fn of_those_there(&self, sys: &System, to: &Attrs) -> Result<Attrs> {
+        let there = self.server.attributes(sys, "SELECT jsonb_build_object('roles', jsonb_agg(rolname)) FROM pg_catalog.pg_roles;")?;
+        let there = names(&there, "roles");
+        let mut to = to.clone();
+        for list in ["groups", "admin_of", "members", "admins"] {
+            let known = names(&to, list).into_iter().filter(|name| there.contains(name)).map(Value::Str).collect();
+            to.insert(list.to_owned(), Value::List(known));
+        }
+        Ok(to)
+    }
+
     /// Settings and the comment of a role that comes back.
     fn extras(&self, from: &Attrs, to: &Attrs, sql: &mut Vec<String>) {
         let own = identifier(&self.name);
@@ -188,6 +200,7 @@ impl Object for Role {
         }
         // What was read before a run says all of it.
         let whole = to.contains_key("members");
+        let to = &if whole { self.of_those_there(sys, to)? } else { to.clone() };
         let mut sql = Vec::from_iter(self.options(from, to, whole));
         self.memberships(from, to, true, &mut sql);
         self.memberships(from, to, false, &mut sql);
