@@ -246,6 +246,8 @@ pub enum Kind {
     Pip,
     /// A part of LVM: `lvm:pv:/dev/vdb`, `lvm:vg:data`, `lvm:lv:data/home`.
     Lvm,
+    /// A table of the kernel's packet filter: `iptables:ipv4/filter`.
+    Iptables,
     /// A role of a PostgreSQL server: `postgres_role:app`, of one elsewhere `postgres_role:app?host=db1`.
     #[serde(rename = "postgres_role")]
     PostgresRole,
@@ -273,6 +275,7 @@ impl Kind {
         Kind::Module,
         Kind::Pip,
         Kind::Lvm,
+        Kind::Iptables,
         Kind::PostgresRole,
         Kind::PostgresDatabase,
     ];
@@ -297,6 +300,7 @@ impl Kind {
             Kind::Module => "module",
             Kind::Pip => "pip",
             Kind::Lvm => "lvm",
+            Kind::Iptables => "iptables",
             Kind::PostgresRole => "postgres_role",
             Kind::PostgresDatabase => "postgres_database",
         }

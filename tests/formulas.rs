@@ -53,7 +53,9 @@ fn example(formula: &Path) -> Case {
     let kitchen =
         text("kitchen.yml").and_then(|kitchen| yaml::load(&kitchen, "kitchen.yml").ok()).map(|yaml| serde_json::to_value(&yaml).unwrap());
     let top = kitchen.as_ref().and_then(|kitchen| kitchen["suites"][0]["provisioner"]["state_top"]["base"]["*"].as_array());
-    let states: Vec<String> = top.into_iter().flatten().filter_map(|state| state.as_str().map(str::to_owned)).collect();
+    // Its tests may bring states of their own along.
+    let own = |state: &&str| [".sls", "/init.sls"].iter().any(|end| formula.join(state.replace('.', "/") + end).exists());
+    let states: Vec<String> = top.into_iter().flatten().filter_map(Value::as_str).filter(own).map(str::to_owned).collect();
     let states = if states.is_empty() { vec![name] } else { states };
     Case { states, before: String::new(), pillar: text("test/salt/pillar/default.sls").or(text("pillar.example")).unwrap_or_default() }
 }
@@ -94,6 +96,7 @@ fn play(lab: &Lab, host: &Host, formula: &Path, case: &Case) -> Told {
     lab.write("states/top.sls", &format!("base:\n  '*': {}\n", json!(case.states)));
     lab.write("pillar/top.sls", "base:\n  '*': [data]\n");
     lab.write("pillar/data.sls", &case.pillar);
+    lab.commit("a formula and a pillar");
     let made = host.sh(&format!("set -e\n{}", case.before));
     if made.code != Some(0) {
         told.lie(format!("the script before it fails: {}", made.stderr));

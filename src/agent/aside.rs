@@ -24,7 +24,8 @@ fn accounts(sys: &System) -> Result<BTreeSet<Key>> {
 }
 
 fn files(sys: &System) -> Result<Vec<Key>> {
-    Ok(sys.list(UCF)?.into_iter().map(|name| Key::new(Kind::File, format!("{UCF}/{name}"))).collect())
+    // Its backups have a dot in their names.
+    Ok(sys.list(UCF)?.into_iter().filter(|name| !name.contains('.')).map(|name| Key::new(Kind::File, format!("{UCF}/{name}"))).collect())
 }
 
 impl Aside {

@@ -361,6 +361,8 @@ fn rank(key: &Key, now: &Attrs, image: &Image, hidden: Hidden) -> (u8, usize, Ke
         Kind::Group => (15, 0),
         Kind::Service => (16, usize::from(now.is_empty())),
         Kind::PostgresRole => (0, usize::from(!now.is_empty())),
+        // As long as iptables is there.
+        Kind::Iptables => (0, 5),
     };
     (phase, within, key.clone())
 }

@@ -23,6 +23,7 @@ pub mod grains;
 pub mod group;
 pub mod host;
 pub mod ini;
+pub mod iptables;
 pub mod kmod;
 pub mod locale;
 pub mod lvm;
@@ -75,6 +76,7 @@ pub static FUNCTIONS: &[&[Entry]] = &[
     group::FUNCTIONS,
     host::FUNCTIONS,
     ini::FUNCTIONS,
+    iptables::FUNCTIONS,
     kmod::FUNCTIONS,
     locale::FUNCTIONS,
     lvm::FUNCTIONS,

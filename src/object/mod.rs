@@ -14,6 +14,7 @@ pub mod debconf;
 pub mod file;
 pub mod git;
 pub mod group;
+pub mod iptables;
 pub mod locale;
 pub mod lvm;
 pub mod module;
@@ -46,6 +47,7 @@ static OBJECTS: &[(Kind, Make)] = &[
     (Kind::Debconf, |question| Box::new(debconf::Debconf::new(question))),
     (Kind::Git, |path| Box::new(git::Git::new(path))),
     (Kind::Group, |name| Box::new(group::Group::new(name))),
+    (Kind::Iptables, |table| Box::new(iptables::Iptables::new(table))),
     (Kind::Locale, |name| Box::new(locale::Locale::new(name))),
     (Kind::Lvm, |name| Box::new(lvm::Lvm::new(name))),
     (Kind::Module, |name| Box::new(module::Module::new(name))),

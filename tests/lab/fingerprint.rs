@@ -39,6 +39,8 @@ const EXEMPT: &[(&str, &str)] = &[
     ("/var/lib/dpkg/status-old", "dpkg's own backup"),
     ("/var/lib/dpkg/diversions-old", "dpkg's own backup"),
     ("/var/lib/dpkg/statoverride-old", "dpkg's own backup"),
+    ("/var/lib/ucf/hashfile.*", "ucf's own backups"),
+    ("/var/lib/ucf/registry.*", "ucf's own backups"),
     ("/etc/passwd-", "shadow's own backup"),
     ("/etc/shadow-", "shadow's own backup"),
     ("/etc/group-", "shadow's own backup"),
