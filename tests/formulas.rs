@@ -178,7 +178,7 @@ fn formulas_of_the_usual_shapes_apply_clean() {
     for path in all {
         let told = play(&lab, host, &path.with_extension(""), &case(&path));
         assert!(told.is_clean(), "{}:\n{}", path.display(), told.lies.join("\n"));
-        assert!(told.changes > 4 && told.unknown == 0, "{}: {} changes, {} unknown", path.display(), told.changes, told.unknown);
+        assert!(told.changes > 4 && told.unknown <= 1, "{}: {} changes, {} unknown", path.display(), told.changes, told.unknown);
     }
 }
 

@@ -12,13 +12,35 @@ const NAME: Arg = Arg::new("name", ArgKind::Str, "", "A name for the state.");
 const TABLE: Arg = Arg::new("table", ArgKind::Str, "filter", "The table: filter, nat, mangle, raw, security.");
 const FAMILY: Arg = Arg::new("family", ArgKind::Str, "ipv4", "ipv4 or ipv6, for which there is another table each.");
 const CHAIN: Arg = Arg::new("chain", ArgKind::Str, "", "The chain. Example: INPUT");
-const SAVE: Arg = Arg::new("save", ArgKind::Bool, "False", "Also write the table into the file that is loaded at boot (/etc/iptables/rules.v4).");
-const RULE: Arg = Arg::new("*", ArgKind::Any, "", "The rule: options of iptables by their long names, connstate for --state, and if, of, proto, match, dports. Example: dport: 22");
+const SAVE: Arg =
+    Arg::new("save", ArgKind::Bool, "False", "Also write the table into the file that is loaded at boot (/etc/iptables/rules.v4).");
+const RULE: Arg = Arg::new(
+    "*",
+    ArgKind::Any,
+    "",
+    "The rule: options of iptables by their long names, connstate for --state, and if, of, proto, match, dports. Example: dport: 22",
+);
 
 const RULES: &[Arg] = &[NAME, TABLE, FAMILY, CHAIN, SAVE, RULE];
-const INSERTED: &[Arg] = &[NAME, TABLE, FAMILY, CHAIN, SAVE, Arg::new("position", ArgKind::Int, "", "The rule's number in the chain, from 1."), RULE];
-const DELETED: &[Arg] = &[NAME, TABLE, FAMILY, CHAIN, SAVE, Arg::new("position", ArgKind::Int, "", "The number of the rule that goes, instead of the rule."), RULE];
-const POLICY: &[Arg] = &[NAME, TABLE, FAMILY, CHAIN, SAVE, Arg::new("policy", ArgKind::Str, "", "What becomes of packets that no rule is about: ACCEPT or DROP.")];
+const INSERTED: &[Arg] =
+    &[NAME, TABLE, FAMILY, CHAIN, SAVE, Arg::new("position", ArgKind::Int, "", "The rule's number in the chain, from 1."), RULE];
+const DELETED: &[Arg] = &[
+    NAME,
+    TABLE,
+    FAMILY,
+    CHAIN,
+    SAVE,
+    Arg::new("position", ArgKind::Int, "", "The number of the rule that goes, instead of the rule."),
+    RULE,
+];
+const POLICY: &[Arg] = &[
+    NAME,
+    TABLE,
+    FAMILY,
+    CHAIN,
+    SAVE,
+    Arg::new("policy", ArgKind::Str, "", "What becomes of packets that no rule is about: ACCEPT or DROP."),
+];
 const FLUSHED: &[Arg] = &[NAME, TABLE, FAMILY, Arg::new("chain", ArgKind::Str, "", "The chain. Default: all chains of the table.")];
 const CHAINS: &[Arg] = &[Arg::new("name", ArgKind::Str, "", "The chain."), TABLE, FAMILY];
 
@@ -28,7 +50,13 @@ pub const FUNCTIONS: &[Entry] = &[
     Entry { name: "iptables.chain_present", doc: "A table has a chain of one's own.", args: CHAINS, watches: false, parse: chain_present },
     Entry { name: "iptables.delete", doc: "A chain does not have a rule.", args: DELETED, watches: false, parse: delete },
     Entry { name: "iptables.flush", doc: "A chain has no rules.", args: FLUSHED, watches: false, parse: flush },
-    Entry { name: "iptables.insert", doc: "A chain has a rule, at a place where it is new.", args: INSERTED, watches: false, parse: insert },
+    Entry {
+        name: "iptables.insert",
+        doc: "A chain has a rule, at a place where it is new.",
+        args: INSERTED,
+        watches: false,
+        parse: insert,
+    },
     Entry { name: "iptables.set_policy", doc: "A chain has a policy.", args: POLICY, watches: false, parse: set_policy },
 ];
 
@@ -97,6 +125,9 @@ fn texts(value: &Value) -> Vec<String> {
 }
 
 fn rule(args: &Args) -> Result<Vec<String>> {
+    if args.0.args.contains_key("rules") {
+        return Err(args.error(format!("{} takes no rules: each is a state of its own", args.0.function())));
+    }
     let own = args.0.args.iter().filter(|(name, _)| !ASIDE.contains(&name.to_text().as_str()));
     let mut rest: Map = own.map(|(name, value)| (name.clone(), value.clone())).collect();
     if let Some(target) = rest.remove("target") {
@@ -263,9 +294,21 @@ mod tests {
     #[test]
     fn operations_say_what_chain_and_words() {
         for (function, args, wanted) in [
-            ("append", json!({"name": "x", "chain": "INPUT", "jump": "ACCEPT", "save": true}), json!([["iptables:ipv4/filter", {"do": ["append", "INPUT", "--jump", "ACCEPT"], "save": true}]])),
-            ("insert", json!({"name": "x", "chain": "INPUT", "position": 2, "jump": "ACCEPT", "family": "ipv6"}), json!([["iptables:ipv6/filter", {"do": ["insert", "INPUT", "2", "--jump", "ACCEPT"]}]])),
-            ("set_policy", json!({"name": "x", "table": "nat", "chain": "OUTPUT", "policy": "DROP"}), json!([["iptables:ipv4/nat", {"do": ["policy", "OUTPUT", "DROP"]}]])),
+            (
+                "append",
+                json!({"name": "x", "chain": "INPUT", "jump": "ACCEPT", "save": true}),
+                json!([["iptables:ipv4/filter", {"do": ["append", "INPUT", "--jump", "ACCEPT"], "save": true}]]),
+            ),
+            (
+                "insert",
+                json!({"name": "x", "chain": "INPUT", "position": 2, "jump": "ACCEPT", "family": "ipv6"}),
+                json!([["iptables:ipv6/filter", {"do": ["insert", "INPUT", "2", "--jump", "ACCEPT"]}]]),
+            ),
+            (
+                "set_policy",
+                json!({"name": "x", "table": "nat", "chain": "OUTPUT", "policy": "DROP"}),
+                json!([["iptables:ipv4/nat", {"do": ["policy", "OUTPUT", "DROP"]}]]),
+            ),
             ("flush", json!({"name": "x"}), json!([["iptables:ipv4/filter", {"do": ["flush", ""]}]])),
             ("chain_present", json!({"name": "mine"}), json!([["iptables:ipv4/filter", {"do": ["chain", "mine"]}]])),
         ] {
@@ -273,7 +316,11 @@ mod tests {
         }
         for (function, args, said) in [
             ("append", json!({"name": "x"}), "iptables.append needs the argument chain"),
-            ("insert", json!({"name": "x", "chain": "INPUT", "position": -1}), "iptables.insert needs the argument position, counted from 1"),
+            (
+                "insert",
+                json!({"name": "x", "chain": "INPUT", "position": -1}),
+                "iptables.insert needs the argument position, counted from 1",
+            ),
             ("append", json!({"name": "x", "chain": "INPUT", "dports": [1]}), "iptables.append with dports needs the argument proto"),
             ("append", json!({"name": "x", "chain": "INPUT", "table": "none"}), "there is no table none of ipv4"),
             ("append", json!({"name": "x", "chain": "INPUT", "comment": "a\nCOMMIT"}), "a rule of iptables has one line"),

@@ -42,8 +42,8 @@ macro_rules! files {
 
 /// The state modules, as an SLS calls them, each with its file.
 const FILES: &[(&str, &str)] = files! {
-    alternatives archive basalt blockdev btrfs cmd cron debconf event file git grains group host ini kmod locale lvm module mount nfs_export pip pkg
-    pkgrepo service ssh_auth ssh_known_hosts sysctl test timezone user virtualenv
+    alias alternatives archive basalt blockdev btrfs cmd cron debconf event file git grains group host ini iptables kmod locale lvm module
+    mount nfs_export pip pkg pkgrepo postgres_database postgres_user service ssh_auth ssh_known_hosts sysctl test timezone user virtualenv
 };
 
 const COMPATIBILITY: &str = include_str!("../../docs/compatibility.md");

@@ -73,7 +73,8 @@ impl Iptables {
 
     /// Where the system keeps what is loaded at boot.
     fn file(&self, sys: &System) -> Result<String> {
-        let (four, debian, arch) = (self.family != "ipv6", sys.stat("/etc/debian_version")?.is_some(), sys.stat("/etc/arch-release")?.is_some());
+        let (four, debian, arch) =
+            (self.family != "ipv6", sys.stat("/etc/debian_version")?.is_some(), sys.stat("/etc/arch-release")?.is_some());
         let path = match (debian, arch, four) {
             (true, _, true) => "/etc/iptables/rules.v4",
             (true, _, false) => "/etc/iptables/rules.v6",
@@ -90,7 +91,9 @@ impl Iptables {
         let head = format!("*{}", self.table);
         let section = text.lines().skip_while(|line| *line != head).skip(1).take_while(|line| *line != "COMMIT");
         let open: Vec<String> = self.own().iter().map(|chain| format!(":{chain} ACCEPT")).collect();
-        let bare = section.filter(|line| !line.starts_with('#')).map(|line| line.split(" [").next().filter(|_| line.starts_with(':')).unwrap_or(line));
+        let bare = section
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| line.split(" [").next().filter(|_| line.starts_with(':')).unwrap_or(line));
         bare.filter(|line| !line.is_empty() && !open.iter().any(|known| known == line)).map(str::to_owned).collect()
     }
 
@@ -178,11 +181,14 @@ impl Object for Iptables {
     fn read(&self, sys: &System) -> Result<Attrs> {
         let argv = [format!("{}-save", self.program()), "-t".to_owned(), self.table.clone()];
         let missing = |why: String| {
-            Diagnostic::new(Code::Unreachable, format!("the packet filter cannot be asked: {why}")).hint("a state that installs iptables must be required")
+            Diagnostic::new(Code::Unreachable, format!("the packet filter cannot be asked: {why}"))
+                .hint("a state that installs iptables must be required")
         };
         let output = sys.run(&Command::new(argv)).map_err(|error| missing(error.summary.clone()))?;
         if !output.success() {
-            return Err(Diagnostic::new(Code::Failed, format!("{}-save -t {} failed: {}", self.program(), self.table, said(&output))).into());
+            return Err(
+                Diagnostic::new(Code::Failed, format!("{}-save -t {} failed: {}", self.program(), self.table, said(&output))).into()
+            );
         }
         let rules = self.parse(&output.text()).into_iter().map(Value::Str).collect();
         let mut attrs = attributes([("rules".to_owned(), Value::List(rules))]);
@@ -252,7 +258,10 @@ mod tests {
         assert_eq!(filter.saved("", &rules), text);
         let other = vec![":INPUT DROP".to_owned()];
         let without = filter.saved(saved, &other);
-        assert!(without.starts_with("# Generated\n*nat\n") && without.ends_with("COMMIT\n# Completed\n") && filter.parse(&without) == other, "{without}");
+        assert!(
+            without.starts_with("# Generated\n*nat\n") && without.ends_with("COMMIT\n# Completed\n") && filter.parse(&without) == other,
+            "{without}"
+        );
         assert_eq!(filter.parse("*filter\n:INPUT ACCEPT [9:9]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n"), [""; 0]);
     }
 
@@ -267,7 +276,10 @@ mod tests {
     fn a_change_is_shown_rule_by_rule() {
         let sys = System::at("/nonexistent", Box::new(HostExec::new(std::path::Path::new("/nonexistent"), Default::default())));
         let attrs = |value: serde_json::Value| -> Attrs { serde_json::from_value(value).unwrap() };
-        let (from, to) = (attrs(json!({"rules": ["-A INPUT -j a", "-A INPUT -j b"], "file": false})), attrs(json!({"rules": ["-A INPUT -j a", "-A INPUT -j c"], "file": "x"})));
+        let (from, to) = (
+            attrs(json!({"rules": ["-A INPUT -j a", "-A INPUT -j b"], "file": false})),
+            attrs(json!({"rules": ["-A INPUT -j a", "-A INPUT -j c"], "file": "x"})),
+        );
         assert_eq!(Iptables::new("ipv4/filter").describe(&sys, &from, &to), "- -A INPUT -j b\n+ -A INPUT -j c\nsaved for the next boot\n");
     }
 }

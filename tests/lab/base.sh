@@ -12,7 +12,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${BASALT_LAB_CACHE:-/var/cache/basalt-lab}
 suite=bookworm
-not_installed="postgresql"
+not_installed="postgresql iptables"
 packages=systemd,systemd-sysv,dbus,openssh-server,iproute2,procps,sudo,cron,btrfs-progs,curl,tcsh,git,locales
 
 key=$(cat "$here/base.sh" "$here/repo.sh" | sha256sum | cut -c1-12)

@@ -168,7 +168,9 @@ impl Fingerprint {
             "dpkg-query -W -f 'package ${binary:Package}\\t${Version} (${db:Status-Want} ${db:Status-Status} ${db:Status-Eflag})\\n'
              apt-mark showauto | sed 's/^/auto /; s/$/\\tinstalled as a dependency/'
              if command -v pg_lsclusters >/dev/null && pg_lsclusters -h | grep -q online; then
-                 su postgres -c pg_dumpall | grep -v '^\\\\\\(un\\)\\?restrict ' | awk '{print \"postgresql \" NR \"\\t\" $0}'; fi",
+                 su postgres -c pg_dumpall | grep -v '^\\\\\\(un\\)\\?restrict ' | awk '{print \"postgresql \" NR \"\\t\" $0}'; fi
+             if command -v iptables-save >/dev/null; then
+                 iptables-save | sed 's/ \\[.*\\]$//' | grep '^-A\\|^:.* [^A]' | awk '{print \"packet filter \" NR \"\\t\" $0}'; fi",
         );
         if host.has_systemd() {
             script += "

@@ -14,7 +14,7 @@ use crate::lab::{Host, Lab};
 
 /// Every area, a file of `tests/truth/` each.
 pub const AREAS: &[&str] =
-    &["files", "edits", "accounts", "commands", "requisites", "texts", "tools", "packages", "services", "servers", "storage"];
+    &["files", "edits", "accounts", "commands", "requisites", "texts", "tools", "packages", "services", "servers", "storage", "databases"];
 
 pub struct Scenario {
     pub name: String,
