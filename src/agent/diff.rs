@@ -45,7 +45,7 @@ pub fn secret(low: &Low, key: &Key) -> bool {
 
 /// Whether it is not to be seen: a secret, or the state says `show_changes: False`.
 pub fn hidden(low: &Low, key: &Key) -> bool {
-    secret(low, key) || low.args.get("show_changes").is_some_and(|show| !show.truthy())
+    secret(low, key) || ["show_changes", "show_diff"].iter().any(|name| low.args.get(name).is_some_and(|show| !show.truthy()))
 }
 
 /// Whether what a thing is, or will be, holds a secret. Contents that are not on the host yet are noted as missing in the projection; large ones

@@ -242,7 +242,10 @@ fn grep(projection: &Projection, program: &str, args: &[&str], command: &Command
         _ => Pattern::Basic,
     };
     let Some(regex) = regex(pattern, kind, has('x'), has('i')) else { return Ok(None) };
-    let Some(path) = absolute(path, command) else { return Ok(None) };
+    // What the kernel says there changes by itself.
+    let Some(path) = absolute(path, command).filter(|path| !path.starts_with("/proc/") && !path.starts_with("/sys/")) else {
+        return Ok(None);
+    };
     let path = projection.place(&path);
     let text = match look(projection, &path, true)? {
         Err(undecided) => return Ok(Some(undecided)),

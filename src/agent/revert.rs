@@ -490,6 +490,9 @@ fn put_back(sys: &System, runs: &[String], restore: &Restore, step: &Step, tell:
     }
     let mut line = |text: &str| tell(Body::Line { text: text.to_owned(), error: false });
     let reached = object.set(sys, &now, before, &mut Progress::new(&mut line)).map_err(both)?;
+    if key.kind == Kind::Packages {
+        forget_units(sys)?;
+    }
     // A file that came back is older than what systemd has read, which does not see that it changed.
     if key.kind == Kind::File && key.name.contains("/systemd/system/") && sys.stat("/run/systemd/system")?.is_some() {
         sys.run(&Command::new(["systemctl", "daemon-reload"])).map_err(both)?;
@@ -500,6 +503,24 @@ fn put_back(sys: &System, runs: &[String], restore: &Restore, step: &Step, tell:
     }
     sys.journal(&[Entry::After { key: key.clone(), attrs, secret: *secret && !before.is_empty() }])?;
     Ok(step.changes.clone())
+}
+
+/// systemd remembers units that had failed also when their packages have gone.
+fn forget_units(sys: &System) -> Result<()> {
+    if sys.stat("/run/systemd/system")?.is_none() {
+        return Ok(());
+    }
+    let failed = sys.run(&Command::new(["systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--no-pager"]))?.text();
+    let gone = failed.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let unit = words.next()?;
+        (words.next() == Some("not-found")).then(|| unit.to_owned())
+    });
+    let gone: Vec<String> = gone.collect();
+    if !gone.is_empty() {
+        sys.run(&Command::new(["systemctl", "reset-failed", "--"].map(str::to_owned).into_iter().chain(gone)))?;
+    }
+    Ok(())
 }
 
 /// Looks at everything once more at the end, because things depend on one another (a service is there because of a package, a user's

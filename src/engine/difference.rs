@@ -407,7 +407,8 @@ fn diff(old: Option<&Value>, new: Option<&Value>) -> String {
 
 /// A state that says `show_changes: False` wants its contents unseen.
 fn hides(low: &Low) -> bool {
-    low.contents.iter().any(|c| c.secret) || low.args.get("show_changes").is_some_and(|show| !show.truthy())
+    low.contents.iter().any(|c| c.secret)
+        || ["show_changes", "show_diff"].iter().any(|name| low.args.get(name).is_some_and(|show| !show.truthy()))
 }
 
 fn is_password(argument: &str) -> bool {

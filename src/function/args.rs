@@ -15,6 +15,11 @@ pub const OF_CONDITIONS: [&str; 11] =
 /// Accepted in every state and without effect here: there is no Salt to reload or to fire events.
 const ACCEPTED: [&str; 7] = ["fire_event", "reload_modules", "reload_grains", "reload_pillar", "saltenv", "__env__", "name"];
 
+/// They take something away. Salt's take any argument, and templates switch to them by the function's name alone (`file.{{ 'managed' if … else 'absent' }}`):
+/// what the thing would be like, as other functions of the module say it, is of no matter then.
+const TAKE_AWAY: [&str; 8] =
+    ["cron.absent", "file.absent", "mount.unmounted", "pkg.purged", "pkg.removed", "pkgrepo.absent", "service.dead", "service.disabled"];
+
 /// Everything that is wrong with these lows' functions and arguments.
 pub fn check(lows: &[Low]) -> Vec<Diagnostic> {
     lows.iter().flat_map(check_low).collect()
@@ -41,7 +46,7 @@ fn check_arg(low: &Low, entry: &Entry, name: &str, value: &Value) -> Option<Diag
         return None;
     }
     let for_conditions = OF_CONDITIONS.contains(&name) && low.has_conditions();
-    if ACCEPTED.contains(&name) || for_conditions {
+    if ACCEPTED.contains(&name) || for_conditions || (TAKE_AWAY.contains(&entry.name) && of_a_sibling(low, name)) {
         return None;
     }
     let finding = Diagnostic::new(Code::Compile, format!("{} has no argument {name}", entry.name)).rule("unknown-argument").word(name);
@@ -53,6 +58,12 @@ fn check_arg(low: &Low, entry: &Entry, name: &str, value: &Value) -> Option<Diag
             None => finding.hint(format!("basalt doc {} lists its arguments", entry.name)),
         },
     ))
+}
+
+/// Whether another function of the module takes this argument.
+fn of_a_sibling(low: &Low, name: &str) -> bool {
+    let same = |entry: &&Entry| entry.name.split_once('.').is_some_and(|(module, _)| module == low.state);
+    super::entries().filter(same).any(|entry| entry.args.iter().any(|arg| arg.name == name))
 }
 
 fn unknown_function(low: &Low) -> Diagnostic {
@@ -246,6 +257,12 @@ mod tests {
                 ("argument bg of cmd.run is to be True or False, found \"maybe\"".into(), None),
             ]
         );
+    }
+
+    #[test]
+    fn what_takes_away_passes_over_what_a_thing_would_be_like() {
+        assert_eq!(check(&[low("file.absent", r#"{"contents": "x", "mode": 644}"#), low("service.dead", r#"{"reload": true}"#)]), []);
+        assert_eq!(check(&[low("file.absent", r#"{"contnets": "x"}"#), low("file.directory", r#"{"contents": "x"}"#)]).len(), 2);
     }
 
     #[test]

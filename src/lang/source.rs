@@ -135,6 +135,8 @@ impl Sources<'_> {
                     Some(file) => {
                         let content = self.file(low, &place, &file, source, name, always_template)?;
                         low.contents.push(content);
+                        let used = if low.fun == "managed" && template_of(low)? { variables(low, file.text()?) } else { Vec::new() };
+                        used.iter().for_each(|variable| drop(low.args.remove(variable)));
                         return Ok(());
                     }
                     None => missing.push(place),
@@ -231,6 +233,10 @@ impl Sources<'_> {
 
     fn render(&self, low: &Low, env: &str, path: &str, file: &Arc<File>, source: &str) -> Result<String> {
         let mut names = names(low, source)?;
+        if low.fun == "managed" {
+            let own = variables(low, file.text()?).into_iter().filter(|name| !names.contains_key(name)).collect::<Vec<_>>();
+            names.0.extend(own.into_iter().filter_map(|name| low.args.get(&name).map(|value| (Value::Str(name.clone()), value.clone()))));
+        }
         if let Some(accumulated) = self.accumulated.get(&low.name) {
             names.insert("accumulator", Value::Map(accumulated.clone()));
         }
@@ -532,6 +538,17 @@ fn names(low: &Low, source: &str) -> Result<Map> {
         }
     }
     Ok(out)
+}
+
+/// Arguments that `file.managed` does not have and its template speaks of: they are variables of the template. (`context:` whose mapping is
+/// not indented makes them.)
+fn variables(low: &Low, template: &str) -> Vec<String> {
+    let words = |name: &str| template.split(|c: char| !(c.is_alphanumeric() || c == '_')).any(|word| word == name);
+    let entry = crate::function::find(&low.function());
+    let known = |name: &str| {
+        entry.is_none_or(|entry| entry.args.iter().any(|arg| arg.name == name)) || crate::function::args::OF_CONDITIONS.contains(&name)
+    };
+    low.args.iter().map(|(name, _)| name.to_text()).filter(|name| !known(name) && words(name)).collect()
 }
 
 fn look_up(data: &Map, key: &str, delimiter: &str) -> Option<Value> {

@@ -8,6 +8,8 @@ use crate::system::{Command, Output, System};
 use crate::value::{Map, Value};
 
 pub(super) const FUNCTIONS: &[(&str, Body)] = &[
+    ("dig.A", |sys, a| dig(sys, a, "ahostsv4")),
+    ("dig.AAAA", |sys, a| dig(sys, a, "ahostsv6")),
     ("dnsutil.A", |sys, a| resolve(sys, a, "ahostsv4")),
     ("dnsutil.AAAA", |sys, a| resolve(sys, a, "ahostsv6")),
     ("http.query", query),
@@ -21,6 +23,12 @@ pub(super) const FUNCTIONS: &[(&str, Body)] = &[
 
 fn run(sys: &System, argv: impl IntoIterator<Item = String>) -> Result<Output> {
     sys.run(&Command { timeout: Some(cmd::PATIENCE), ..Command::new(argv) })
+}
+
+/// As `dnsutil`, with an empty list where there is no answer.
+fn dig(sys: &System, args: &Arguments, database: &str) -> Result<Value> {
+    let found = resolve(sys, args, database)?;
+    Ok(if found.as_list().is_some() { found } else { Value::List(Vec::new()) })
 }
 
 /// By the host's resolver, or by `dig` where a name server is named.
@@ -241,6 +249,8 @@ mod tests {
         assert_eq!(asked(exec, "dnsutil.A", json!(["web.example"]), json!({})), json!(["192.0.2.1", "192.0.2.2"]));
         let exec = Recorded(vec!["getent", "ahostsv6", "x"], "", "::ffff:192.0.2.1 STREAM x\n");
         assert_eq!(asked(exec, "dnsutil.AAAA", json!(["x"]), json!({})), json!("Unable to resolve x"));
+        assert_eq!(asked(exec, "dig.AAAA", json!(["x"]), json!({})), json!([]));
+        assert_eq!(asked(exec, "dig.A", json!(["web.example"]), json!({})), json!(["192.0.2.1", "192.0.2.2"]));
         let exec = Recorded(vec![], "", "");
         assert_eq!(asked(exec, "dnsutil.A", json!(["-x"]), json!({})), json!("dnsutil.A needs a name, and \"-x\" is none"));
         let exec = Recorded(vec!["date", "+%Y"], "", "2026\n");

@@ -43,6 +43,7 @@ pub const ENTRY: Entry = Entry {
         Arg::new("replace", ArgKind::Bool, "True", "False: a file that is there keeps its contents; only mode and owner are managed."),
         Arg::new("backup", ArgKind::Any, "", "`minion` keeps a copy of what was there, in /var/cache/basalt/file_backup."),
         super::SHOW_CHANGES,
+        Arg::new("show_diff", ArgKind::Bool, "True", "The old name of show_changes."),
         Arg::new("create", ArgKind::Bool, "True", "False: a file that is not there is not made."),
         Arg::new("contents", ArgKind::Any, "", "The contents themselves; a list is one line an item."),
         Arg::new("contents_pillar", ArgKind::Any, "", "A pillar key, or a list of them, whose value the contents are."),

@@ -77,8 +77,10 @@ people_{{ people.sudoers_dir }}/{{ name }}:
 people_absent_{{ name }}:
   user.absent:
     - name: {{ name }}
-  file.absent:
+  file:
+    - {{ 'absent' if user.absent else 'managed' }}
     - name: {{ people.sudoers_dir }}/{{ name }}
+    - contents: ''
 {% endfor %}
 
 {% if with_sudo %}

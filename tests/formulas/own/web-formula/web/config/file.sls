@@ -19,4 +19,4 @@ web-config-file-file-managed:
     - require:
       - sls: {{ sls_package_install }}
     - context:
-        web: {{ web | json }}
+      web: {{ web | json }}
