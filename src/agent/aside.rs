@@ -1,15 +1,17 @@
-//! What maintainer scripts do beside what their packages say: users and groups that they make, and what `ucf` notes. No package manager takes
-//! it back, so a run writes it down as changes of its own.
+//! What packages leave beside themselves. Their scripts make users and groups, and `ucf` notes what it did: no package manager takes that back, so a run
+//! writes it down as changes of its own. When they go again, folders stay that something else was in then, and systemd remembers their units.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::Result;
 use crate::object;
 use crate::plan::{Key, Kind};
-use crate::system::System;
+use crate::system::{Command, FileKind, System};
 use crate::value::{Attrs, gathered};
 
 pub const UCF: &str = "/var/lib/ucf";
+/// Where dpkg has the lists of what packages brought.
+const INFO: &str = "/var/lib/dpkg/info";
 
 /// What was there before packages change.
 pub struct Aside {
@@ -57,4 +59,64 @@ impl Aside {
         }
         Ok(changed)
     }
+}
+
+/// The folders of packages that go: those that are here now and were not before.
+pub fn folders(sys: &System, now: &Attrs, before: &Attrs) -> Result<BTreeSet<String>> {
+    let mut folders = BTreeSet::new();
+    let going = now.keys().filter(|name| !name.starts_with('@') && !before.contains_key(*name));
+    let going: BTreeSet<&str> = gathered(going.map(|name| name.split(':').next().unwrap_or(name)));
+    for file in sys.list(INFO)? {
+        let Some(package) = file.strip_suffix(".list") else { continue };
+        if going.contains(package.split(':').next().unwrap_or(package)) {
+            let text = sys.read(&format!("{INFO}/{file}"))?.unwrap_or_default();
+            for path in String::from_utf8_lossy(&text).lines() {
+                if sys.stat(path)?.is_some_and(|stat| stat.kind == FileKind::Directory) {
+                    folders.insert(path.to_owned());
+                }
+            }
+        }
+    }
+    Ok(folders)
+}
+
+/// Takes away those of these folders in which nothing is any more and that no other package has.
+pub fn sweep(sys: &System, folders: &BTreeSet<String>) -> Result<()> {
+    let mut owned: Option<BTreeSet<String>> = None;
+    // From the leaves up.
+    for path in folders.iter().rev() {
+        if !sys.stat(path)?.is_some_and(|stat| stat.kind == FileKind::Directory) || !sys.list(path)?.is_empty() {
+            continue;
+        }
+        if owned.is_none() {
+            let mut all = BTreeSet::new();
+            for file in sys.list(INFO)?.iter().filter(|file| file.ends_with(".list")) {
+                let text = sys.read(&format!("{INFO}/{file}"))?.unwrap_or_default();
+                all.extend(String::from_utf8_lossy(&text).lines().filter(|line| folders.contains(*line)).map(str::to_owned));
+            }
+            owned = Some(all);
+        }
+        if !owned.as_ref().is_some_and(|owned| owned.contains(path)) {
+            sys.remove_dir(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// systemd remembers units that had failed also when their packages have gone.
+pub fn forget_units(sys: &System) -> Result<()> {
+    if sys.stat("/run/systemd/system")?.is_none() {
+        return Ok(());
+    }
+    let failed = sys.run(&Command::new(["systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--no-pager"]))?.text();
+    let gone = failed.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        let unit = words.next()?;
+        (words.next() == Some("not-found")).then(|| unit.to_owned())
+    });
+    let gone: Vec<String> = gone.collect();
+    if !gone.is_empty() {
+        sys.run(&Command::new(["systemctl", "reset-failed", "--"].map(str::to_owned).into_iter().chain(gone)))?;
+    }
+    Ok(())
 }

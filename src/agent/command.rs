@@ -133,7 +133,7 @@ pub fn check(line: &str) -> Run {
 /// `check_cmd` of a file that is not in place yet: the command gets the path of a copy as its last argument.
 pub fn check_of_file(low: &Low, line: &str, content: &Hash) -> Result<Run> {
     let plain = Low { args: Map::new(), ..low.clone() };
-    let command = cmd::shell(&Args(&plain), &format!("{line} \"$0\""))?;
+    let command = cmd::shell(&Args(&plain), &format!("{} \"$0\"", line.trim_end()))?;
     Ok(Run { script: Some(content.clone()), ..Run::new(command, line) })
 }
 

@@ -263,6 +263,11 @@ pub fn apply(sys: &System, rollback: Rollback, header: &RunHeader, tell: &mut dy
     }
     sys.journal(&entries)?;
 
+    let packages = rollback.turns.iter().find_map(|turn| match turn {
+        Turn::Restore(restore) if restore.key.kind == Kind::Packages => Some(restore),
+        _ => None,
+    });
+    let folders = packages.map_or(Ok(BTreeSet::new()), |packages| aside::folders(sys, &packages.now, &packages.before))?;
     let mut outcomes: Vec<Outcome> = Vec::new();
     let mut stopped = None;
     for (low, (turn, step)) in rollback.turns.iter().zip(&rollback.plan.steps).enumerate() {
@@ -298,6 +303,7 @@ pub fn apply(sys: &System, rollback: Rollback, header: &RunHeader, tell: &mut dy
         outcomes.push(outcome);
     }
     if stopped.is_none() {
+        aside::sweep(sys, &folders)?;
         verify(sys, &rollback.turns, &mut outcomes, tell)?;
     }
     let back = |key: &Key| {
@@ -491,7 +497,7 @@ fn put_back(sys: &System, runs: &[String], restore: &Restore, step: &Step, tell:
     let mut line = |text: &str| tell(Body::Line { text: text.to_owned(), error: false });
     let reached = object.set(sys, &now, before, &mut Progress::new(&mut line)).map_err(both)?;
     if key.kind == Kind::Packages {
-        forget_units(sys)?;
+        aside::forget_units(sys)?;
     }
     // A file that came back is older than what systemd has read, which does not see that it changed.
     if key.kind == Kind::File && key.name.contains("/systemd/system/") && sys.stat("/run/systemd/system")?.is_some() {
@@ -503,24 +509,6 @@ fn put_back(sys: &System, runs: &[String], restore: &Restore, step: &Step, tell:
     }
     sys.journal(&[Entry::After { key: key.clone(), attrs, secret: *secret && !before.is_empty() }])?;
     Ok(step.changes.clone())
-}
-
-/// systemd remembers units that had failed also when their packages have gone.
-fn forget_units(sys: &System) -> Result<()> {
-    if sys.stat("/run/systemd/system")?.is_none() {
-        return Ok(());
-    }
-    let failed = sys.run(&Command::new(["systemctl", "list-units", "--state=failed", "--plain", "--no-legend", "--no-pager"]))?.text();
-    let gone = failed.lines().filter_map(|line| {
-        let mut words = line.split_whitespace();
-        let unit = words.next()?;
-        (words.next() == Some("not-found")).then(|| unit.to_owned())
-    });
-    let gone: Vec<String> = gone.collect();
-    if !gone.is_empty() {
-        sys.run(&Command::new(["systemctl", "reset-failed", "--"].map(str::to_owned).into_iter().chain(gone)))?;
-    }
-    Ok(())
 }
 
 /// Looks at everything once more at the end, because things depend on one another (a service is there because of a package, a user's
@@ -547,7 +535,9 @@ fn verify(sys: &System, turns: &[Turn], outcomes: &mut [Outcome], tell: &mut dyn
 }
 
 fn run(sys: &System, noted: &Noted, tell: &mut dyn FnMut(Body)) -> Result<Vec<Change>> {
-    let (shown, command) = (line(noted), keep::command_of(sys, noted)?);
+    let (shown, mut command) = (line(noted), keep::command_of(sys, noted)?);
+    // It says what is nothing to it: a service that is not there any more need not be restarted.
+    command.env.push(("BASALT_ROLLBACK".to_owned(), "1".to_owned()));
     let again = keep::command_again(sys, noted)?;
     sys.journal(&[Entry::Ran { shown: shown.clone(), command: again, again: true, undo: None, one_way: None }])?;
     sys.mutating(&format!("run {shown}"))?;

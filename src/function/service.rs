@@ -52,8 +52,9 @@ const SUFFIXES: [&str; 11] =
     [".service", ".socket", ".timer", ".target", ".mount", ".path", ".slice", ".scope", ".swap", ".automount", ".device"];
 
 /// Waits for systemd to have read changed unit files, then does what the second argument says. Where that fails, or what was started dies
-/// at once, it shows systemd's word and the end of the unit's log.
-const RESTART: &str = r#"test "$(systemctl show -p NeedDaemonReload --value -- "$1")" != yes || systemctl daemon-reload
+/// at once, it shows systemd's word and the end of the unit's log. A rollback may find that the unit has gone with its package.
+const RESTART: &str = r#"test -z "$BASALT_ROLLBACK" || systemctl cat -- "$1" >/dev/null 2>&1 || exit 0
+test "$(systemctl show -p NeedDaemonReload --value -- "$1")" != yes || systemctl daemon-reload
 case "$2" in full) systemctl stop -- "$1" && systemctl start -- "$1";; *) systemctl "$2" -- "$1";; esac
 code=$?
 sleep "$3"
