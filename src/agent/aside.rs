@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::diagnostic::Result;
 use crate::object;
 use crate::plan::{Key, Kind};
-use crate::system::{Command, FileKind, System};
+use crate::secret::Mask;
+use crate::system::{Command, Entry, FileKind, System};
 use crate::value::{Attrs, gathered};
 
 pub const UCF: &str = "/var/lib/ucf";
@@ -31,34 +32,46 @@ fn files(sys: &System) -> Result<Vec<Key>> {
 }
 
 impl Aside {
-    pub fn look(sys: &System) -> Result<Aside> {
-        let mut all = BTreeMap::new();
+    /// Before packages change. What their scripts may change and is there can be restored from now on; `before` has what a run knows of that.
+    pub fn look(sys: &System, before: &mut BTreeMap<Key, Attrs>) -> Result<Aside> {
+        let (mut all, mut entries) = (BTreeMap::new(), Vec::new());
         for key in files(sys)? {
-            let attrs = object::of(&key)?.read(sys)?;
+            let object = object::of(&key)?;
+            let attrs = object.read(sys)?;
+            if !before.contains_key(&key) {
+                object.keep(sys, &attrs, &Attrs::new())?;
+                before.insert(key.clone(), attrs.clone());
+                entries.push(image(&key, &attrs));
+            }
             all.insert(key, attrs);
+        }
+        if !entries.is_empty() {
+            sys.journal(&entries)?;
         }
         Ok(Aside { accounts: accounts(sys)?, files: all })
     }
 
-    /// What may change and is there: its way back must be known beforehand.
-    pub fn there(&self) -> impl Iterator<Item = (&Key, &Attrs)> {
-        self.files.iter()
-    }
-
-    /// What is another now, and what it is.
-    pub fn changed(&self, sys: &System) -> Result<Vec<(Key, Attrs)>> {
-        let mut changed = Vec::new();
-        for key in accounts(sys)?.difference(&self.accounts).chain(&files(sys)?) {
-            let now = object::of(key)?.read(sys)?;
-            if self.files.get(key) != Some(&now) {
-                changed.push((key.clone(), now));
+    /// What is another since goes back with this run.
+    pub fn note(&self, sys: &System, before: &mut BTreeMap<Key, Attrs>, mask: &Mask) -> Result<()> {
+        let mut entries = Vec::new();
+        for key in accounts(sys)?.difference(&self.accounts).chain(&files(sys)?).chain(self.files.keys()) {
+            let mut attrs = object::of(key)?.read(sys)?;
+            if self.files.get(key) == Some(&attrs) {
+                continue;
             }
+            if !before.contains_key(key) {
+                before.insert(key.clone(), Attrs::new());
+                entries.push(image(key, &Attrs::new()));
+            }
+            attrs.retain(|_, value| !mask.holds_in(value));
+            entries.push(Entry::After { key: key.clone(), attrs, secret: false });
         }
-        for key in self.files.keys().filter(|key| matches!(sys.stat(&key.name), Ok(None))) {
-            changed.push((key.clone(), Attrs::new()));
-        }
-        Ok(changed)
+        if entries.is_empty() { Ok(()) } else { sys.journal(&entries) }
     }
+}
+
+fn image(key: &Key, attrs: &Attrs) -> Entry {
+    Entry::Before { key: key.clone(), attrs: attrs.clone(), kept: None, secret: false, shown: None }
 }
 
 /// The folders of packages that go: those that are here now and were not before.

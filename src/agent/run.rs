@@ -494,7 +494,7 @@ impl<'a> Runner<'a> {
             return Err(Diagnostic::new(Code::Failed, format!("{} is not empty any more", key.name)).into());
         }
         let to = self.with_neighbours(index, change);
-        let aside = if key.kind == Kind::Packages { Some(self.look_aside(low)?) } else { None };
+        let aside = if key.kind == Kind::Packages { Some(Aside::look(self.sys, &mut self.before)?) } else { None };
         let tell = &mut *self.tell;
         let mask = &self.plan.mask;
         let mut say = |line: &str| tell(Body::Line { text: mask.text(line), error: false });
@@ -508,7 +508,7 @@ impl<'a> Runner<'a> {
             };
         }
         if let Some(aside) = aside {
-            self.note_aside(&aside)?;
+            aside.note(self.sys, &mut self.before, &self.plan.mask)?;
         }
         if key.kind == Kind::Mount {
             // What is seen there from now on is another filesystem's: it has before-images of its own.
@@ -532,33 +532,6 @@ impl<'a> Runner<'a> {
             self.note(low, change, after)?;
         }
         reached.map(|_| true)
-    }
-
-    /// Before packages change: what their scripts may change besides can be restored.
-    fn look_aside(&mut self, low: &Low) -> Result<Aside> {
-        let aside = Aside::look(self.sys)?;
-        let mut entries = Vec::new();
-        for (key, attrs) in
-            aside.there().filter(|(key, _)| !self.before.contains_key(key)).map(|(k, a)| (k.clone(), a.clone())).collect::<Vec<_>>()
-        {
-            let change = Planned { key, from: attrs.clone(), to: Attrs::new(), one_way: None };
-            self.keep_before(low, &change, attrs, &mut entries)?;
-        }
-        if entries.is_empty() { Ok(aside) } else { self.sys.journal(&entries).map(|()| aside) }
-    }
-
-    /// What their scripts have changed besides goes back with this run.
-    fn note_aside(&mut self, aside: &Aside) -> Result<()> {
-        let mut entries = Vec::new();
-        for (key, mut attrs) in aside.changed(self.sys)? {
-            if !self.before.contains_key(&key) {
-                self.before.insert(key.clone(), Attrs::new());
-                entries.push(Entry::Before { key: key.clone(), attrs: Attrs::new(), kept: None, secret: false, shown: None });
-            }
-            attrs.retain(|_, value| !self.plan.mask.holds_in(value));
-            entries.push(Entry::After { key, attrs, secret: false });
-        }
-        if entries.is_empty() { Ok(()) } else { self.sys.journal(&entries) }
     }
 
     /// Whether what is there now is what this run left, or what one of its earlier steps can have made of it.
