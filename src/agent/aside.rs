@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diagnostic::Result;
+use crate::diagnostic::{Code, Result};
 use crate::object;
 use crate::plan::{Key, Kind};
 use crate::secret::Mask;
@@ -110,7 +110,11 @@ pub fn sweep(sys: &System, folders: &BTreeSet<String>) -> Result<()> {
             owned = Some(all);
         }
         if !owned.as_ref().is_some_and(|owned| owned.contains(path)) {
-            sys.remove_dir(path)?;
+            match sys.remove_dir(path) {
+                Err(error) if error.code == Code::Interrupted => return Err(error),
+                // What holds it will not let it go; that is no reason to stop here.
+                _ => {}
+            }
         }
     }
     Ok(())
