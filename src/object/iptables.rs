@@ -24,17 +24,16 @@ const OWN: [(&str, &[&str]); 5] = [
 
 /// Loads a table from standard input, does one thing with it and prints it. Words are arguments; nothing is pasted in.
 const TRY: &str = r#"ipt=$1 table=$2 what=$3 chain=$4; shift 4
-do() { "$ipt" -t "$table" "$@"; }
+in_table() { "$ipt" -t "$table" "$@"; }
 "$ipt-restore" >&2 || exit 1
 case $what in
-append) do -C "$chain" "$@" 2>/dev/null || do -A "$chain" "$@" || exit 1 ;;
-insert) at=$1; shift; do -C "$chain" "$@" 2>/dev/null || do -I "$chain" "$at" "$@" || exit 1 ;;
-delete) if do -C "$chain" "$@" 2>/dev/null; then do -D "$chain" "$@" || exit 1; fi ;;
-delete-at) do -D "$chain" "$1" || exit 1 ;;
-policy) do -P "$chain" "$1" || exit 1 ;;
-flush) if [ -n "$chain" ]; then do -F "$chain" || exit 1; else do -F || exit 1; fi ;;
-chain) do -S "$chain" >/dev/null 2>&1 || do -N "$chain" || exit 1 ;;
-no-chain) if do -S "$chain" >/dev/null 2>&1; then do -F "$chain" && do -X "$chain" || exit 1; fi ;;
+append) in_table -C "$chain" "$@" 2>/dev/null || in_table -A "$chain" "$@" || exit 1 ;;
+insert) place=$1; shift; in_table -C "$chain" "$@" 2>/dev/null || in_table -I "$chain" "$place" "$@" || exit 1 ;;
+delete) if in_table -C "$chain" "$@" 2>/dev/null; then in_table -D "$chain" "$@" || exit 1; fi ;;
+policy) in_table -P "$chain" "$1" || exit 1 ;;
+flush) if [ -n "$chain" ]; then in_table -F "$chain" || exit 1; else in_table -F || exit 1; fi ;;
+chain) in_table -S "$chain" >/dev/null 2>&1 || in_table -N "$chain" || exit 1 ;;
+no-chain) if in_table -S "$chain" >/dev/null 2>&1; then in_table -F "$chain" && in_table -X "$chain" || exit 1; fi ;;
 esac
 exec "$ipt-save" -t "$table""#;
 
