@@ -64,7 +64,7 @@ struct Session {
 /// The plan that was shown last.
 enum Kept {
     Plan(Box<Plan>),
-    Rollback(revert::Rollback),
+    Rollback(Box<revert::Rollback>),
 }
 
 impl Kept {
@@ -97,7 +97,7 @@ impl Session {
             Body::PlanRollback(request) => {
                 let rollback = revert::plan(&self.sys, &request)?;
                 let plan = rollback.plan.clone();
-                self.kept = Some(Kept::Rollback(rollback));
+                self.kept = Some(Kept::Rollback(Box::new(rollback)));
                 Ok(Body::Planned(plan))
             }
             Body::Check(request) => self.check(&request),

@@ -234,7 +234,7 @@ fn delete(low: &Low) -> Result<Box<dyn Function>> {
     let args = Args(low);
     let chain = word(&args, "chain")?;
     match args.int("position")? {
-        Some(_) => Err(args.error("iptables.delete takes no position: the next run would delete another rule").into()),
+        Some(_) => Err(args.error("iptables.delete takes no position: the next run would delete another rule")),
         None => made(&args, "delete", chain, rule(&args)?),
     }
 }

@@ -343,7 +343,7 @@ impl Faults {
         let stopped: Vec<u64> = if self.all || case.in_root { all(changes).collect() } else { one(changes).into_iter().collect() };
         let killed: Vec<u64> = match self.all {
             true => all(changes).collect(),
-            false => one(changes).into_iter().filter(|_| case.number % 5 == 0).collect(),
+            false => one(changes).into_iter().filter(|_| case.number.is_multiple_of(5)).collect(),
         };
         let undone: Vec<u64> = if self.all { all(returns).collect() } else { one(returns).into_iter().collect() };
         if case.slow && !self.all {
