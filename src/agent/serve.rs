@@ -141,7 +141,7 @@ impl Session {
         let mask = kept.mask();
         let applied = match kept {
             Kept::Plan(plan) => run::apply(&self.sys, &plan, &request.run, &mut tell),
-            Kept::Rollback(rollback) => revert::apply(&self.sys, rollback, &request.run, &mut tell),
+            Kept::Rollback(rollback) => revert::apply(&self.sys, *rollback, &request.run, &mut tell),
         };
         if applied.is_err() {
             self.sys.abandon();

@@ -232,9 +232,7 @@ fn fill(from: &OwnedFd, to: &OwnedFd, stat: &Stat) -> Result<(), String> {
     rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid))).map_err(said)?;
     rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode)).map_err(said)?;
     let time = |seconds: i64, nanoseconds: u64| Timespec { tv_sec: seconds, tv_nsec: nanoseconds as _ };
-    let times = Timestamps {
-        last_access: time(stat.st_atime, stat.st_atime_nsec),
-        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
-    };
+    let times =
+        Timestamps { last_access: time(stat.st_atime, stat.st_atime_nsec), last_modification: time(stat.st_mtime, stat.st_mtime_nsec) };
     rustix::fs::futimens(to, &times).map_err(said)
 }
