@@ -3,14 +3,17 @@
 //! A mapping keeps its order and may have keys of any kind, as Python's has; `1`, `1.0` and `True` are one key. `Attrs` is the
 //! plain cousin with names only: the attributes of an object on a host.
 
+mod ordered;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use indexmap::IndexMap;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use ordered::Ordered;
 
 /// Attributes of an object, by name. Absent objects have none.
 pub type Attrs = BTreeMap<String, Value>;
@@ -66,7 +69,7 @@ pub enum Value {
 
 /// An ordered mapping with keys of any kind.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Map(pub IndexMap<Value, Value>);
+pub struct Map(pub Ordered<Value, Value>);
 
 impl Map {
     pub fn new() -> Map {
@@ -96,7 +99,7 @@ impl Map {
         self.0.shift_remove(&Name(key))
     }
 
-    pub fn iter(&self) -> indexmap::map::Iter<'_, Value, Value> {
+    pub fn iter(&self) -> ordered::Iter<'_, Value, Value> {
         self.0.iter()
     }
 
@@ -111,7 +114,7 @@ impl Map {
 
 impl<'a> IntoIterator for &'a Map {
     type Item = (&'a Value, &'a Value);
-    type IntoIter = indexmap::map::Iter<'a, Value, Value>;
+    type IntoIter = ordered::Iter<'a, Value, Value>;
     fn into_iter(self) -> Self::IntoIter {
         self.0.iter()
     }
@@ -119,7 +122,7 @@ impl<'a> IntoIterator for &'a Map {
 
 impl IntoIterator for Map {
     type Item = (Value, Value);
-    type IntoIter = indexmap::map::IntoIter<Value, Value>;
+    type IntoIter = std::vec::IntoIter<(Value, Value)>;
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()
     }

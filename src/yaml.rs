@@ -13,12 +13,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::rc::Rc;
 use std::sync::Once;
 
-use indexmap::IndexMap;
 use libyaml_safer::{EventData, Parser, ScalarStyle};
 
 use crate::budget;
 use crate::diagnostic::{Code, Diagnostic, Result, Span};
-use crate::value::{Map, Value};
+use crate::value::{Map, Ordered, Value};
 use scalar::Tag;
 
 /// How deep collections may stand in each other.
@@ -45,7 +44,7 @@ pub enum Data {
     Scalar(Value),
     List(Vec<Node>),
     /// The place belongs to the key.
-    Map(IndexMap<Value, (Place, Node)>),
+    Map(Ordered<Value, (Place, Node)>),
 }
 
 impl Node {
@@ -398,7 +397,7 @@ impl Constructor {
         Ok(Node { place: raw.place, data })
     }
 
-    fn map(&mut self, raw: &Raw, entries: &[(Rc<Raw>, Rc<Raw>)]) -> Step<IndexMap<Value, (Place, Node)>> {
+    fn map(&mut self, raw: &Raw, entries: &[(Rc<Raw>, Rc<Raw>)]) -> Step<Ordered<Value, (Place, Node)>> {
         let merged;
         let entries = if entries.iter().any(|(key, _)| is_merge(key)) {
             merged = self.flatten(raw, entries)?;
@@ -406,7 +405,7 @@ impl Constructor {
         } else {
             entries
         };
-        let mut out = IndexMap::with_capacity(entries.len());
+        let mut out = Ordered::with_capacity(entries.len());
         for (key, value) in entries {
             let name = match &key.data {
                 // `=` is a tag of its own in YAML 1.1, and a string as a key.

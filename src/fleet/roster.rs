@@ -14,7 +14,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use indexmap::IndexMap;
 
 use crate::diagnostic::{Code, Diagnostic, Result, Span, nearest};
 use crate::value::{Map, Value};
@@ -196,7 +195,7 @@ impl<'a> Reader<'a> {
     pub(super) fn host(&mut self, id: String, place: Place, node: Node, defaults: &Map) -> Result<Host> {
         let mut entries = match node.data {
             Data::Map(entries) => entries,
-            Data::Scalar(Value::Str(_)) => IndexMap::from([(Value::str("host"), (place, node))]),
+            Data::Scalar(Value::Str(_)) => [(Value::str("host"), (place, node))].into_iter().collect(),
             Data::Scalar(_) | Data::List(_) => {
                 return Err(self.error(place, format!("{id} has no host: an address or a mapping with `host` belongs here")).into());
             }

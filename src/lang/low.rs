@@ -1,15 +1,13 @@
 //! Low chunks: one call of a state function each, with exactly the keys and values that Salt's have.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use indexmap::IndexMap;
 use serde::{Serialize, Serializer};
 
 use super::high::{High, included_from};
 use super::{Results, order};
 use crate::diagnostic::{Code, Diagnostic, Span};
-use crate::value::{Map, Value};
+use crate::value::{Map, Ordered, Value};
 
 /// Modules whose states react to what they watch. Elsewhere `watch` means `require`.
 pub const WITH_MOD_WATCH: [&str; 14] = [
@@ -52,32 +50,31 @@ impl Serialize for Chunk {
 }
 
 /// Low chunks in execution order, and the graph their requisites make.
-pub fn compile(high: &High) -> Results<order::Ordered> {
+pub fn compile(high: High) -> Results<order::Ordered> {
     let mut errors = Vec::new();
     let mut chunks = Vec::new();
-    for (id, body) in &high.ids {
-        for (state, args) in &body.states {
-            let mut map = Map(IndexMap::with_capacity(args.len() + 9)); // with Salt's own keys
-            map.insert("state", state.clone());
+    for (id, mut body) in high.ids {
+        for (state, args) in std::mem::take(&mut body.states) {
+            let mut map = Map(Ordered::with_capacity(args.len() + 9)); // with Salt's own keys
+            map.insert("state", state);
             map.insert("name", id.clone());
             map.insert("__sls__", &*body.sls);
             map.insert("__env__", &*body.env);
             if !body.included_from.is_empty() {
-                map.insert("__sls_included_from__", included_from(body));
+                map.insert("__sls_included_from__", included_from(&body));
             }
             map.insert("__id__", id.clone());
-            let (mut function, mut names) = (None, Vec::new());
-            let mut seen = HashSet::new();
+            let (mut function, mut names) = (None, Ordered::new());
             for arg in args {
                 match arg {
                     Value::Str(name) => function = function.or(Some(name)),
                     Value::Map(pairs) => {
                         for (key, value) in pairs {
                             match (key.as_str(), value) {
-                                (Some("names"), Value::List(list)) => names.extend(list.iter().filter(|name| seen.insert(*name))),
+                                (Some("names"), Value::List(list)) => names.extend(list.into_iter().map(|name| (name, ()))),
                                 (Some("state"), _) => {}
                                 (Some("name"), value) if value.as_str().is_none() => drop(map.insert("name", id.clone())),
-                                _ => drop(map.0.insert(key.clone(), value.clone())),
+                                (_, value) => drop(map.0.insert(key, value)),
                             }
                         }
                     }
@@ -87,11 +84,11 @@ pub fn compile(high: &High) -> Results<order::Ordered> {
             // A module without a function comes from an extension of a state that is not there; Salt passes over it.
             let Some(function) = function else { continue };
             if names.is_empty() {
-                map.insert("fun", function.clone());
+                map.insert("fun", function);
                 chunks.push(Chunk { map: map.into(), span: body.span.clone() });
                 continue;
             }
-            for (number, entry) in names.into_iter().enumerate() {
+            for (number, (entry, ())) in names.into_iter().enumerate() {
                 let mut live = map.clone();
                 if let Err(summary) = apply_name(&mut live, entry) {
                     errors.push(
@@ -113,18 +110,18 @@ pub fn compile(high: &High) -> Results<order::Ordered> {
 }
 
 /// An entry of `names`: a name, or a name with arguments of its own.
-fn apply_name(chunk: &mut Map, entry: &Value) -> Result<(), String> {
+fn apply_name(chunk: &mut Map, entry: Value) -> Result<(), String> {
     let Value::Map(entry) = entry else {
-        chunk.insert("name", entry.clone());
+        chunk.insert("name", entry);
         return Ok(());
     };
-    let Some((name, args)) = entry.0.first() else { return Err("an entry is an empty mapping".into()) };
+    let Some((name, args)) = entry.into_iter().next() else { return Err("an entry is an empty mapping".into()) };
     chunk.insert("name", name.clone());
     let Value::List(args) = args else { return Err(format!("{} holds {}, not a list of arguments", name.to_text(), args.kind())) };
     for arg in args {
         let Value::Map(arg) = arg else { return Err(format!("an argument of {} is {}, not `key: value`", name.to_text(), arg.kind())) };
         for (key, value) in arg {
-            chunk.0.insert(key.clone(), value.clone());
+            chunk.0.insert(key, value);
         }
     }
     Ok(())

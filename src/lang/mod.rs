@@ -355,7 +355,7 @@ impl Compiler {
     }
 
     fn low(&self, session: &Session, matches: &Matches) -> Results<order::Ordered> {
-        low::compile(&self.resolved(session, matches)?)
+        low::compile(self.resolved(session, matches)?)
     }
 
     /// The steps of Salt's `call_high`: errors of one step are collected, and keep the next from being made.

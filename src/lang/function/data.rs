@@ -50,22 +50,16 @@ fn step<'a>(here: &'a Value, part: &str) -> Option<&'a Value> {
 /// `dictupdate.update`: `new` over `old`; dicts merge, lists are replaced or joined.
 pub fn update(old: &mut Map, new: &Map, recursive: bool, merge_lists: bool) {
     for (key, value) in new {
-        let slot = old.0.entry(key.clone());
-        match slot {
-            indexmap::map::Entry::Occupied(mut entry) => match (entry.get_mut(), value) {
-                (Value::Map(below), Value::Map(above)) if recursive => update(below, above, true, merge_lists),
-                (Value::List(below), Value::List(above)) if recursive && merge_lists => {
-                    for item in above {
-                        if !below.contains(item) {
-                            below.push(item.clone());
-                        }
+        match (old.0.get_mut(key), value) {
+            (Some(Value::Map(below)), Value::Map(above)) if recursive => update(below, above, true, merge_lists),
+            (Some(Value::List(below)), Value::List(above)) if recursive && merge_lists => {
+                for item in above {
+                    if !below.contains(item) {
+                        below.push(item.clone());
                     }
                 }
-                (place, value) => *place = value.clone(),
-            },
-            indexmap::map::Entry::Vacant(entry) => {
-                entry.insert(value.clone());
             }
+            (_, value) => drop(old.0.insert(key.clone(), value.clone())),
         }
     }
 }

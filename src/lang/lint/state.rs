@@ -1,6 +1,5 @@
 //! Rules on single states: functions, arguments and their values, each with its own place.
 
-use indexmap::IndexMap;
 
 use super::super::high::is_requisite;
 use super::super::renderer::{Origin, Rendered};
@@ -8,7 +7,7 @@ use super::super::source::{salt_url, texts};
 use super::{Kind, Lint, known};
 use crate::diagnostic::{Code, Diagnostic, Span, nearest};
 use crate::function::{self, ArgKind};
-use crate::value::Value;
+use crate::value::{Ordered, Value};
 use crate::yaml::{Data, Node, Place};
 
 /// A state as it stands in an SLS.
@@ -56,7 +55,7 @@ impl State<'_> {
     }
 }
 
-type Entries = IndexMap<Value, (Place, Node)>;
+type Entries = Ordered<Value, (Place, Node)>;
 
 /// The states of an SLS, those below `extend` too.
 pub fn states(node: &Node) -> Vec<State<'_>> {

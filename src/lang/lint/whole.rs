@@ -343,10 +343,11 @@ impl Lint<'_> {
                 }
             }
         }
-        match low::compile(&high) {
+        let ids: Vec<Span> = high.ids.values().map(|body| body.span.clone()).collect();
+        match low::compile(high) {
             Ok(ordered) => {
                 // An SLS that requires one that includes it goes round only where somebody begins with that one.
-                high.ids.values().for_each(|body| self.found.look("cycle", &body.span, None));
+                ids.iter().for_each(|span| self.found.look("cycle", span, None));
                 self.against(&ordered.chunks);
             }
             Err(errors) => {

@@ -1,0 +1,273 @@
+//! A mapping that keeps the order in which its keys came.
+//!
+//! Nearly all mappings of states are small: an argument has a single key. So the pairs stand in a vector, and a key is looked for by comparing
+//! it with each; only beyond `FEW` an index is kept. A hash table for each of them would take three times the memory, and half of a compile's time.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hash, RandomState};
+
+use hashbrown::HashTable;
+use indexmap::Equivalent;
+
+/// As many keys are found without an index.
+const FEW: usize = 16;
+
+#[derive(Clone)]
+pub struct Ordered<K, V> {
+    pairs: Vec<(K, V)>,
+    index: Option<Box<Index>>,
+}
+
+/// Where each key stands.
+#[derive(Clone, Default)]
+struct Index {
+    places: HashTable<usize>,
+    hasher: RandomState,
+}
+
+pub type Iter<'a, K, V> = std::iter::Map<std::slice::Iter<'a, (K, V)>, fn(&'a (K, V)) -> (&'a K, &'a V)>;
+pub type IterMut<'a, K, V> = std::iter::Map<std::slice::IterMut<'a, (K, V)>, fn(&'a mut (K, V)) -> (&'a K, &'a mut V)>;
+
+fn both<K, V>(pair: &(K, V)) -> (&K, &V) {
+    (&pair.0, &pair.1)
+}
+
+fn both_mut<K, V>(pair: &mut (K, V)) -> (&K, &mut V) {
+    (&pair.0, &mut pair.1)
+}
+
+impl<K, V> Ordered<K, V> {
+    pub fn new() -> Ordered<K, V> {
+        Ordered { pairs: Vec::new(), index: None }
+    }
+
+    pub fn with_capacity(pairs: usize) -> Ordered<K, V> {
+        Ordered { pairs: Vec::with_capacity(pairs), index: None }
+    }
+
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    pub fn iter(&self) -> Iter<'_, K, V> {
+        self.pairs.iter().map(both)
+    }
+
+    pub fn iter_mut(&mut self) -> IterMut<'_, K, V> {
+        self.pairs.iter_mut().map(both_mut)
+    }
+
+    pub fn keys(&self) -> impl DoubleEndedIterator<Item = &K> + ExactSizeIterator {
+        self.pairs.iter().map(|(key, _)| key)
+    }
+
+    pub fn values(&self) -> impl DoubleEndedIterator<Item = &V> + ExactSizeIterator {
+        self.pairs.iter().map(|(_, value)| value)
+    }
+
+    pub fn values_mut(&mut self) -> impl DoubleEndedIterator<Item = &mut V> + ExactSizeIterator {
+        self.pairs.iter_mut().map(|(_, value)| value)
+    }
+
+    pub fn get_index(&self, at: usize) -> Option<(&K, &V)> {
+        self.pairs.get(at).map(both)
+    }
+
+    pub fn get_index_mut(&mut self, at: usize) -> Option<(&K, &mut V)> {
+        self.pairs.get_mut(at).map(both_mut)
+    }
+
+    pub fn first(&self) -> Option<(&K, &V)> {
+        self.get_index(0)
+    }
+
+    pub fn last(&self) -> Option<(&K, &V)> {
+        self.pairs.last().map(both)
+    }
+}
+
+impl<K: Hash + Eq, V> Ordered<K, V> {
+    pub fn get_index_of<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<usize> {
+        match &self.index {
+            None => self.pairs.iter().position(|(there, _)| key.equivalent(there)),
+            Some(index) => {
+                let same = |at: &usize| self.pairs.get(*at).is_some_and(|(there, _)| key.equivalent(there));
+                index.places.find(index.hasher.hash_one(key), same).copied()
+            }
+        }
+    }
+
+    pub fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<&V> {
+        self.get_index(self.get_index_of(key)?).map(|(_, value)| value)
+    }
+
+    pub fn get_mut<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> Option<&mut V> {
+        let at = self.get_index_of(key)?;
+        self.get_index_mut(at).map(|(_, value)| value)
+    }
+
+    pub fn contains_key<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> bool {
+        self.get_index_of(key).is_some()
+    }
+
+    /// Sets a key; one that is there keeps its place. Gives the value that was there.
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        match self.get_mut(&key) {
+            Some(there) => Some(std::mem::replace(there, value)),
+            None => {
+                self.push(key, value);
+                None
+            }
+        }
+    }
+
+    /// The value of a key, which is made where there is none.
+    pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
+        let at = self.get_index_of(&key).unwrap_or_else(|| {
+            self.push(key, make());
+            self.pairs.len() - 1
+        });
+        &mut self.pairs[at].1
+    }
+
+    /// Adds a key that is not there.
+    fn push(&mut self, key: K, value: V) {
+        self.pairs.push((key, value));
+        match &mut self.index {
+            None if self.pairs.len() > FEW => self.index_all(),
+            None => {}
+            Some(index) => index.add(&self.pairs, self.pairs.len() - 1),
+        }
+    }
+
+    fn index_all(&mut self) {
+        let mut index = Box::new(Index { places: HashTable::with_capacity(self.pairs.capacity()), ..Index::default() });
+        (0..self.pairs.len()).for_each(|at| index.add(&self.pairs, at));
+        self.index = Some(index);
+    }
+
+    /// Takes a key out; the order of the others stays.
+    pub fn shift_remove<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> Option<V> {
+        let at = self.get_index_of(key)?;
+        if let Some(index) = &mut self.index {
+            if let Ok(place) = index.places.find_entry(index.hasher.hash_one(key), |place| *place == at) {
+                place.remove();
+            }
+            index.places.iter_mut().filter(|place| **place > at).for_each(|place| *place -= 1);
+        }
+        Some(self.pairs.remove(at).1)
+    }
+
+    pub fn retain(&mut self, mut keep: impl FnMut(&K, &mut V) -> bool) {
+        self.pairs.retain_mut(|(key, value)| keep(key, value));
+        if self.index.is_some() {
+            self.index_all();
+        }
+    }
+}
+
+impl Index {
+    fn add<K: Hash, V>(&mut self, pairs: &[(K, V)], at: usize) {
+        let hash = |at: &usize| pairs.get(*at).map_or(0, |(key, _)| self.hasher.hash_one(key));
+        self.places.insert_unique(hash(&at), at, hash);
+    }
+}
+
+impl<K, V> Default for Ordered<K, V> {
+    fn default() -> Ordered<K, V> {
+        Ordered::new()
+    }
+}
+
+impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Ordered<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self).finish()
+    }
+}
+
+/// Whatever the order, as in Python.
+impl<K: Hash + Eq, V: PartialEq> PartialEq for Ordered<K, V> {
+    fn eq(&self, other: &Ordered<K, V>) -> bool {
+        self.len() == other.len() && self.iter().all(|(key, value)| other.get(key) == Some(value))
+    }
+}
+
+impl<K: Hash + Eq, V> Extend<(K, V)> for Ordered<K, V> {
+    fn extend<T: IntoIterator<Item = (K, V)>>(&mut self, pairs: T) {
+        for (key, value) in pairs {
+            self.insert(key, value);
+        }
+    }
+}
+
+impl<K: Hash + Eq, V> FromIterator<(K, V)> for Ordered<K, V> {
+    fn from_iter<T: IntoIterator<Item = (K, V)>>(pairs: T) -> Ordered<K, V> {
+        let pairs = pairs.into_iter();
+        let mut all = Ordered::with_capacity(pairs.size_hint().0);
+        all.extend(pairs);
+        all
+    }
+}
+
+impl<K, V> IntoIterator for Ordered<K, V> {
+    type Item = (K, V);
+    type IntoIter = std::vec::IntoIter<(K, V)>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.pairs.into_iter()
+    }
+}
+
+impl<'a, K, V> IntoIterator for &'a Ordered<K, V> {
+    type Item = (&'a K, &'a V);
+    type IntoIter = Iter<'a, K, V>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<'a, K, V> IntoIterator for &'a mut Ordered<K, V> {
+    type Item = (&'a K, &'a mut V);
+    type IntoIter = IterMut<'a, K, V>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter_mut()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_and_many_keys_are_found_replaced_and_taken_out_alike() {
+        for many in [3, FEW, FEW + 1, 500] {
+            let mut map: Ordered<String, usize> = (0..many).map(|n| (n.to_string(), n)).collect();
+            assert_eq!((map.len(), map.index.is_some()), (many, many > FEW));
+            assert_eq!(map.insert("1".into(), 100), Some(1), "an old key keeps its place");
+            assert_eq!(map.shift_remove("0"), Some(0));
+            assert_eq!((map.get("0"), map.shift_remove("0")), (None, None));
+            assert_eq!((map.first(), map.get("2")), (Some((&"1".to_owned(), &100)), Some(&2)));
+            assert_eq!(*map.get_or_insert_with("new".into(), || 7), 7);
+            assert_eq!(*map.get_or_insert_with("2".into(), || 7), 2);
+            for (at, (key, value)) in map.iter().enumerate() {
+                assert_eq!((map.get_index_of(key), map.get(key)), (Some(at), Some(value)), "{many}");
+            }
+            map.retain(|_, value| *value % 2 == 0);
+            assert!(map.values().all(|value| value % 2 == 0) && map.keys().all(|key| map.contains_key(key)), "{many}");
+            assert!(!map.contains_key("new"));
+        }
+    }
+
+    #[test]
+    fn the_order_does_not_count_where_mappings_are_compared() {
+        for many in [2, 100] {
+            let map: Ordered<usize, usize> = (0..many).map(|n| (n, n)).collect();
+            assert_eq!(map, (0..many).rev().map(|n| (n, n)).collect());
+            assert_ne!(map, (0..many).map(|n| (n, n + 1)).collect());
+            assert_ne!(map, (1..many).map(|n| (n, n)).collect());
+        }
+    }
+}
