@@ -3,7 +3,7 @@
 //! A mapping keeps its order and may have keys of any kind, as Python's has; `1`, `1.0` and `True` are one key. `Attrs` is the
 //! plain cousin with names only: the attributes of an object on a host.
 
-mod ordered;
+mod pairs;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-pub use ordered::Ordered;
+pub use pairs::Pairs;
 
 /// Attributes of an object, by name. Absent objects have none.
 pub type Attrs = BTreeMap<String, Value>;
@@ -69,7 +69,7 @@ pub enum Value {
 
 /// An ordered mapping with keys of any kind.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Map(pub Ordered<Value, Value>);
+pub struct Map(pub Pairs<Value, Value>);
 
 impl Map {
     pub fn new() -> Map {
@@ -99,7 +99,7 @@ impl Map {
         self.0.shift_remove(&Name(key))
     }
 
-    pub fn iter(&self) -> ordered::Iter<'_, Value, Value> {
+    pub fn iter(&self) -> pairs::Iter<'_, Value, Value> {
         self.0.iter()
     }
 
@@ -114,7 +114,7 @@ impl Map {
 
 impl<'a> IntoIterator for &'a Map {
     type Item = (&'a Value, &'a Value);
-    type IntoIter = ordered::Iter<'a, Value, Value>;
+    type IntoIter = pairs::Iter<'a, Value, Value>;
     fn into_iter(self) -> Self::IntoIter {
         self.0.iter()
     }

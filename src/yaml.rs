@@ -17,12 +17,12 @@ use libyaml_safer::{EventData, Parser, ScalarStyle};
 
 use crate::budget;
 use crate::diagnostic::{Code, Diagnostic, Result, Span};
-use crate::value::{Map, Ordered, Value};
+use crate::value::{Map, Pairs, Value};
 use scalar::Tag;
 
 /// How deep collections may stand in each other.
 const MAX_DEPTH: usize = 256;
-/// How many nodes a document may have when its aliases are written out. Guards against a few lines that unfold into gigabytes.
+/// How many nodes a document may have for what its aliases name. Guards against a few lines that unfold into gigabytes.
 const MAX_NODES: usize = 4_000_000;
 
 /// A place in the text that was read. Both count from 1.
@@ -44,7 +44,7 @@ pub enum Data {
     Scalar(Value),
     List(Vec<Node>),
     /// The place belongs to the key.
-    Map(Ordered<Value, (Place, Node)>),
+    Map(Pairs<Value, (Place, Node)>),
 }
 
 impl Node {
@@ -99,7 +99,7 @@ pub fn load_spanned(text: &str, file: &str) -> Result<Node> {
     let fail = |problem: Problem| Box::new(problem.diagnostic(file, text));
     let root = Composer { reader, anchors: HashMap::new() }.document().map_err(fail)?;
     match root {
-        Some(root) => Constructor { left: MAX_NODES }.node(&root).map_err(fail),
+        Some(root) => Constructor { left: MAX_NODES }.node(root).map_err(fail),
         None => Ok(Node { place: Place { line: 1, column: 1 }, data: Data::Scalar(Value::Null) }),
     }
 }
@@ -249,7 +249,7 @@ fn quietly<T>(task: impl FnOnce() -> T) -> Option<T> {
     result.ok()
 }
 
-/// A node of the graph, aliases shared.
+/// A node of the graph.
 struct Raw {
     place: Place,
     data: RawData,
@@ -257,16 +257,27 @@ struct Raw {
 
 enum RawData {
     Scalar(Tag, String),
-    List(Vec<Rc<Raw>>),
-    Map(Vec<(Rc<Raw>, Rc<Raw>)>),
+    List(Vec<Raw>),
+    Map(Vec<(Raw, Raw)>),
+    /// What has an anchor, where it stands and where it is named again.
+    Shared(Rc<Raw>),
 }
 
 impl Raw {
     fn kind(&self) -> &'static str {
-        match self.data {
+        match &self.data {
             RawData::Scalar(..) => "a scalar",
             RawData::List(_) => "a list",
             RawData::Map(_) => "a mapping",
+            RawData::Shared(raw) => raw.kind(),
+        }
+    }
+
+    fn scalar(&self) -> Option<(&Tag, &str)> {
+        match &self.data {
+            RawData::Scalar(tag, text) => Some((tag, text)),
+            RawData::Shared(raw) => raw.scalar(),
+            RawData::List(_) | RawData::Map(_) => None,
         }
     }
 }
@@ -278,7 +289,7 @@ struct Composer<'a, 'b> {
 }
 
 impl Composer<'_, '_> {
-    fn document(mut self) -> Step<Option<Rc<Raw>>> {
+    fn document(mut self) -> Step<Option<Raw>> {
         let mut root = None;
         loop {
             match self.reader.next()? {
@@ -297,14 +308,14 @@ impl Composer<'_, '_> {
         }
     }
 
-    fn node(&mut self, (event, at): (EventData, Place), depth: usize) -> Step<Rc<Raw>> {
+    fn node(&mut self, (event, at): (EventData, Place), depth: usize) -> Step<Raw> {
         if depth > MAX_DEPTH {
             return Err(Problem::new(at, format!("lists and mappings stand in each other more than {MAX_DEPTH} deep")));
         }
         let (anchor, data) = match event {
             EventData::Alias { anchor } => {
                 return match self.anchors.get(&anchor) {
-                    Some((_, Some(node))) => Ok(node.clone()),
+                    Some((_, Some(node))) => Ok(Raw { place: node.place, data: RawData::Shared(node.clone()) }),
                     Some((_, None)) => Err(Problem::new(at, format!("*{anchor} stands inside of what it names"))),
                     None => Err(Problem::new(at, format!("there is no &{anchor} before this *{anchor}"))),
                 };
@@ -333,7 +344,7 @@ impl Composer<'_, '_> {
             EventData::MappingStart { anchor, tag, .. } => {
                 self.announce(&anchor, at)?;
                 only_tag(&tag, "map", at)?;
-                let mut entries = Vec::new();
+                let mut entries = Vec::with_capacity(1); // as nearly all have
                 loop {
                     match self.reader.next()? {
                         (EventData::MappingEnd, _) => break,
@@ -348,11 +359,11 @@ impl Composer<'_, '_> {
             }
             _ => return Err(Problem::new(at, "the document ends too early")),
         };
-        let node = Rc::new(Raw { place: at, data });
-        if let Some(anchor) = anchor {
-            self.anchors.insert(anchor, (at, Some(node.clone())));
-        }
-        Ok(node)
+        let node = Raw { place: at, data };
+        let Some(anchor) = anchor else { return Ok(node) };
+        let shared = Rc::new(node);
+        self.anchors.insert(anchor, (at, Some(shared.clone())));
+        Ok(Raw { place: at, data: RawData::Shared(shared) })
     }
 
     fn announce(&mut self, anchor: &Option<String>, at: Place) -> Step<()> {
@@ -379,100 +390,113 @@ fn only_tag(tag: &Option<String>, own: &str, at: Place) -> Step<()> {
 }
 
 struct Constructor {
+    /// How many nodes aliases may still add.
     left: usize,
 }
 
 impl Constructor {
-    fn node(&mut self, raw: &Raw) -> Step<Node> {
+    fn node(&mut self, raw: Raw) -> Step<Node> {
+        let place = raw.place;
+        budget::check().map_err(|e| Problem::new(place, e.text()))?;
+        let data = match raw.data {
+            RawData::Scalar(tag, text) => Data::Scalar(scalar::construct(tag, text).map_err(|summary| Problem::new(place, summary))?),
+            RawData::List(items) => Data::List(items.into_iter().map(|item| self.node(item)).collect::<Step<_>>()?),
+            RawData::Map(entries) => Data::Map(self.map(entries)?),
+            RawData::Shared(shared) => {
+                let own = self.own(shared)?;
+                return self.node(own);
+            }
+        };
+        Ok(Node { place, data })
+    }
+
+    /// What is shared, for one place where it stands.
+    fn own(&mut self, shared: Rc<Raw>) -> Step<Raw> {
+        Rc::try_unwrap(shared).or_else(|shared| self.copy(&shared))
+    }
+
+    fn copy(&mut self, raw: &Raw) -> Step<Raw> {
         // A long text that many aliases name counts each time.
         let size = if let RawData::Scalar(_, text) = &raw.data { 1 + text.len() / 64 } else { 1 };
         self.left =
             self.left.checked_sub(size).ok_or_else(|| Problem::new(raw.place, "the document's aliases unfold into too many values"))?;
         budget::check().map_err(|e| Problem::new(raw.place, e.text()))?;
         let data = match &raw.data {
-            RawData::Scalar(tag, text) => Data::Scalar(scalar::construct(tag, text).map_err(|summary| Problem::new(raw.place, summary))?),
-            RawData::List(items) => Data::List(items.iter().map(|item| self.node(item)).collect::<Step<_>>()?),
-            RawData::Map(entries) => Data::Map(self.map(raw, entries)?),
+            RawData::Scalar(tag, text) => RawData::Scalar(tag.clone(), text.clone()),
+            RawData::List(items) => RawData::List(items.iter().map(|item| self.copy(item)).collect::<Step<_>>()?),
+            RawData::Map(entries) => {
+                let entry = |(key, value): &(Raw, Raw)| Ok((self.copy(key)?, self.copy(value)?));
+                RawData::Map(entries.iter().map(entry).collect::<Step<_>>()?)
+            }
+            RawData::Shared(raw) => RawData::Shared(raw.clone()),
         };
-        Ok(Node { place: raw.place, data })
+        Ok(Raw { place: raw.place, data })
     }
 
-    fn map(&mut self, raw: &Raw, entries: &[(Rc<Raw>, Rc<Raw>)]) -> Step<Ordered<Value, (Place, Node)>> {
-        let merged;
-        let entries = if entries.iter().any(|(key, _)| is_merge(key)) {
-            merged = self.flatten(raw, entries)?;
-            &merged
-        } else {
-            entries
-        };
-        let mut out = Ordered::with_capacity(entries.len());
+    fn map(&mut self, mut entries: Vec<(Raw, Raw)>) -> Step<Pairs<Value, (Place, Node)>> {
+        if entries.iter().any(|(key, _)| is_merge(key)) {
+            entries = self.flatten(entries)?;
+        }
+        let mut out = Pairs::with_capacity(entries.len());
         for (key, value) in entries {
-            let name = match &key.data {
+            let place = key.place;
+            let name = match key.scalar() {
                 // `=` is a tag of its own in YAML 1.1, and a string as a key.
-                RawData::Scalar(Tag::Value, text) => Value::str(text.clone()),
-                RawData::Scalar(..) => self.node(key)?.into_value(),
-                RawData::List(_) | RawData::Map(_) => {
-                    let mut problem = Problem::new(key.place, format!("{} cannot be a key", key.kind()));
+                Some((Tag::Value, text)) => Value::str(text),
+                Some(_) => self.node(key)?.into_value(),
+                None => {
+                    let mut problem = Problem::new(place, format!("{} cannot be a key", key.kind()));
                     problem.hint = Some("a value that begins with { or [ must be in quotes, {{ … }} of a template too where it is to stay");
                     return Err(problem);
                 }
             };
             let node = self.node(value)?;
             if let Some((first, _)) = out.get(&name) {
-                let mut problem = Problem::new(key.place, format!("the key {:?} is there twice", name.to_text()));
+                let mut problem = Problem::new(place, format!("the key {:?} is there twice", name.to_text()));
                 problem.rule = Some("duplicate-key");
                 problem.related = Some((*first, "the first one".into()));
                 problem.hint = Some("keys of one mapping, such as the ids of one SLS, must differ");
                 return Err(problem);
             }
-            out.insert(name, (key.place, node));
+            out.insert(name, (place, node));
         }
         Ok(out)
     }
 
     /// A mapping's entries with what its merge keys name put before them. Of a list of mappings the first wins by standing last, as in Salt;
     /// what two of them hold is a duplicate.
-    fn flatten(&mut self, raw: &Raw, entries: &[(Rc<Raw>, Rc<Raw>)]) -> Step<Vec<(Rc<Raw>, Rc<Raw>)>> {
-        self.left = self
-            .left
-            .checked_sub(entries.len())
-            .ok_or_else(|| Problem::new(raw.place, "the document's merge keys unfold into too many values"))?;
-        let (mut own, mut merge) = (Vec::new(), Vec::new());
-        for (key, value) in entries {
-            if !is_merge(key) {
-                own.push((key.clone(), value.clone()));
-                continue;
-            }
-            match &value.data {
-                RawData::Map(inner) => merge.extend(self.flatten(value, inner)?),
-                RawData::List(items) => {
-                    for item in items.iter().rev() {
-                        match &item.data {
-                            RawData::Map(inner) => merge.extend(self.flatten(item, inner)?),
-                            _ => return Err(Problem::new(item.place, format!("<< merges mappings, and this is {}", item.kind()))),
+    fn flatten(&mut self, entries: Vec<(Raw, Raw)>) -> Step<Vec<(Raw, Raw)>> {
+        let (merges, mut own): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(key, _)| is_merge(key));
+        let mut merged = Vec::new();
+        for (_, value) in merges {
+            match self.opened(value)? {
+                Raw { data: RawData::Map(inner), .. } => merged.extend(self.flatten(inner)?),
+                Raw { data: RawData::List(items), .. } => {
+                    for item in items.into_iter().rev() {
+                        match self.opened(item)? {
+                            Raw { data: RawData::Map(inner), .. } => merged.extend(self.flatten(inner)?),
+                            other => return Err(Problem::new(other.place, format!("<< merges mappings, and this is {}", other.kind()))),
                         }
                     }
                 }
-                RawData::Scalar(..) => {
-                    return Err(Problem::new(value.place, "<< merges a mapping or a list of mappings, and this is a scalar"));
-                }
+                other => return Err(Problem::new(other.place, "<< merges a mapping or a list of mappings, and this is a scalar")),
             }
         }
         {
-            let mine: HashSet<&str> = own.iter().filter_map(|(key, _)| text_of(key)).collect();
-            merge.retain(|(key, _)| text_of(key).is_none_or(|text| !mine.contains(text)));
+            let mine: HashSet<&str> = own.iter().filter_map(|(key, _)| Some(key.scalar()?.1)).collect();
+            merged.retain(|(key, _)| key.scalar().is_none_or(|(_, text)| !mine.contains(text)));
         }
-        merge.append(&mut own);
-        Ok(merge)
+        merged.append(&mut own);
+        Ok(merged)
+    }
+
+    fn opened(&mut self, raw: Raw) -> Step<Raw> {
+        if let RawData::Shared(shared) = raw.data { self.own(shared) } else { Ok(raw) }
     }
 }
 
 fn is_merge(key: &Raw) -> bool {
-    matches!(key.data, RawData::Scalar(Tag::Merge, _))
-}
-
-fn text_of(key: &Raw) -> Option<&str> {
-    if let RawData::Scalar(_, text) = &key.data { Some(text) } else { None }
+    matches!(key.scalar(), Some((Tag::Merge, _)))
 }
 
 #[cfg(test)]

@@ -54,7 +54,8 @@ impl Side {
         }
         let mut requisites = HashMap::new();
         for chunk in std::mem::take(&mut compiled.chunks) {
-            let key = (chunk.text("state"), chunk.text("__id__"), chunk.text("name"));
+            let text = |key| chunk.text(key).into_owned();
+            let key = (text("state"), text("__id__"), text("name"));
             let written = |key: &Value| key.as_str().is_some_and(|key| is_requisite(key) && !key.ends_with("_in"));
             let own: Map = Arc::unwrap_or_clone(chunk.map).into_iter().filter(|(key, _)| written(key)).collect();
             requisites.entry(key).or_insert(own);

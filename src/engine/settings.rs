@@ -186,7 +186,7 @@ impl Settings {
     /// Fills what is not said here with what `other` says.
     pub fn or(mut self, other: Settings) -> Settings {
         for (key, value) in other.options {
-            self.options.0.get_or_insert_with(key, || value);
+            self.options.0.get_or_insert_with(&key, || value);
         }
         for (key, value) in other.limits {
             self.limits.entry(key).or_insert(value);

@@ -3,15 +3,14 @@
 //! A requisite that names many states at once (an SLS, a pattern) would be as many edges for every state that has it. So a large group is one node
 //! of its own (`Group`): its members lead to it, and it leads to those that wait for it. Whoever walks the graph passes through such nodes.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
-
-use indexmap::IndexMap;
 
 use super::glob;
 use super::low::Chunk;
 use crate::diagnostic::{Code, Diagnostic, nearest};
-use crate::value::Value;
+use crate::value::{Pairs, Value};
 
 /// Kinds of edges, by Salt's weight: the heavier decide a node's place among its like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,10 +94,10 @@ pub struct Edge {
 pub struct Node {
     /// Nothing for the node of a group.
     pub chunk: Option<usize>,
-    pub tag: String,
-    pub out: IndexMap<usize, Edge>,
+    pub tag: Arc<str>,
+    pub out: Pairs<usize, Edge>,
     /// Sources, in the order the edges came.
-    pub into: IndexMap<usize, Kinds>,
+    pub into: Pairs<usize, Kinds>,
     /// The node of its test run, where a `prereq` names it.
     pub test: Option<usize>,
     pub resolved: Vec<(Kind, Targets)>,
@@ -125,17 +124,25 @@ const LARGE: usize = 8;
 /// How many requisites that name nobody are told what may have been meant.
 const HINTS: usize = 100;
 
+/// What the states of a module are known by.
+#[derive(Default)]
+struct Names {
+    /// Names and ids to nodes.
+    nodes: Pairs<String, Vec<usize>>,
+    /// Places in `nodes`, by name. For patterns.
+    sorted: OnceLock<Vec<usize>>,
+}
+
 #[derive(Default)]
 pub struct Graph {
     pub chunks: Vec<Chunk>,
     pub nodes: Vec<Node>,
     pub groups: Vec<Group>,
-    by_tag: HashMap<String, usize>,
-    /// (module or `id`, name or id) to nodes.
-    names: IndexMap<(String, String), Vec<usize>>,
-    sls: IndexMap<String, Vec<usize>>,
-    /// By module, sorted: names or ids, and their place in `names`. For patterns.
-    sorted: OnceLock<HashMap<String, Vec<(String, usize)>>>,
+    /// The node of each chunk.
+    of_chunks: Vec<usize>,
+    /// By module, or `id`.
+    names: Pairs<String, Names>,
+    sls: Pairs<String, Vec<usize>>,
     /// (module or `sls`, name or pattern) to the group it is.
     known: HashMap<(String, String), usize>,
     overlaps: HashMap<(usize, usize), bool>,
@@ -150,46 +157,41 @@ impl Graph {
     pub fn new(chunks: Vec<Chunk>) -> Graph {
         let prereq = chunks.iter().any(|chunk| chunk.map.get("prereq").is_some_and(Value::truthy));
         let mut graph = Graph { chunks, prereq, ..Graph::default() };
+        let mut by_tag = HashMap::new();
         for index in 0..graph.chunks.len() {
-            graph.add_chunk(index);
+            graph.add_chunk(index, &mut by_tag);
         }
         graph
     }
 
-    fn add_chunk(&mut self, index: usize) {
-        let Some(chunk) = self.chunks.get(index) else { return };
-        let (state, id, name) = (chunk.text("state"), chunk.text("__id__"), chunk.text("name"));
-        let tag = tag(chunk);
-        let mut sls = vec![chunk.text("__sls__")];
-        if let Some(Value::List(from)) = chunk.map.get("__sls_included_from__") {
-            sls.extend(from.iter().map(Value::to_text));
-        }
+    fn add_chunk(&mut self, index: usize, by_tag: &mut HashMap<Arc<str>, usize>) {
+        let Some(chunk) = self.chunks.get(index).cloned() else { return };
+        let tag: Arc<str> = tag(&chunk).into();
         // Two chunks with one tag are one node: the later one takes it.
-        let node = match self.by_tag.get(&tag) {
-            Some(node) => {
-                if let Some(node) = self.nodes.get_mut(*node) {
-                    node.chunk = Some(index);
-                }
-                *node
-            }
-            None => {
-                let node = self.new_node(Some(index), tag.clone());
-                self.by_tag.insert(tag, node);
-                node
-            }
-        };
-        let id_keys = [(state.clone(), name.clone()), (state, id.clone()), ("id".to_owned(), id), ("id".to_owned(), name)];
-        for key in id_keys {
-            add_unique(self.names.entry(key).or_default(), node);
+        let node = *by_tag.entry(tag.clone()).or_insert_with(|| self.new_node(None, tag));
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.chunk = Some(index);
         }
-        for sls in sls {
-            add_unique(self.sls.entry(sls).or_default(), node);
+        self.of_chunks.push(node);
+        let (state, id, name) = (chunk.text("state"), chunk.text("__id__"), chunk.text("name"));
+        for module in [&*state, "id"] {
+            let names = &mut self.names.get_or_insert_with(module, Names::default).nodes;
+            add_unique(names.get_or_insert_with(&*name, Vec::new), node);
+            add_unique(names.get_or_insert_with(&*id, Vec::new), node);
+        }
+        add_unique(self.sls.get_or_insert_with(&*chunk.text("__sls__"), Vec::new), node);
+        for sls in chunk.map.get("__sls_included_from__").and_then(Value::as_list).unwrap_or_default() {
+            add_unique(self.sls.get_or_insert_with(sls.to_text().as_str(), Vec::new), node);
         }
     }
 
-    fn new_node(&mut self, chunk: Option<usize>, tag: String) -> usize {
-        self.nodes.push(Node { chunk, tag, out: IndexMap::new(), into: IndexMap::new(), test: None, resolved: Vec::new() });
+    fn new_node(&mut self, chunk: Option<usize>, tag: Arc<str>) -> usize {
+        self.nodes.push(Node { chunk, tag, out: Pairs::new(), into: Pairs::new(), test: None, resolved: Vec::new() });
         self.nodes.len() - 1
+    }
+
+    fn names(&self, module: &str, name: &str) -> Option<&Vec<usize>> {
+        self.names.get(module)?.nodes.get(name)
     }
 
     pub fn chunk_of(&self, node: usize) -> Option<&Chunk> {
@@ -203,29 +205,27 @@ impl Graph {
 
     fn edge_since(&mut self, from: usize, to: usize, kind: Kind, since: u64) {
         if let Some(node) = self.nodes.get_mut(from) {
-            node.out.entry(to).or_insert(Edge { since, ..Edge::default() }).kinds.add(kind);
+            node.out.get_or_insert_with(&to, || Edge { since, ..Edge::default() }).kinds.add(kind);
         }
         if let Some(node) = self.nodes.get_mut(to) {
-            node.into.entry(from).or_default().add(kind);
+            node.into.get_or_insert_with(&from, Kinds::default).add(kind);
         }
     }
 
     /// Reads the requisites of a chunk and adds their edges.
     pub fn add_requisites(&mut self, index: usize) -> Result<(), Box<Diagnostic>> {
-        let Some(chunk) = self.chunks.get(index) else { return Ok(()) };
-        let node = self.by_tag.get(&tag(chunk)).copied().unwrap_or_default();
+        let (Some(chunk), Some(node)) = (self.chunks.get(index).cloned(), self.of_chunks.get(index).copied()) else { return Ok(()) };
         let mut items = Vec::new();
         for kind in Kind::ALL {
-            let Some(value) = self.chunks.get(index).and_then(|chunk| chunk.map.get(kind.name())).filter(|items| items.truthy()) else {
-                continue;
-            };
-            let Value::List(wanted) = value.clone() else { return Err(self.refuse(index, format!("{} is not a list", kind.name()))) };
-            for item in &wanted {
+            let Some(value) = chunk.map.get(kind.name()).filter(|items| items.truthy()) else { continue };
+            let Value::List(wanted) = value else { return Err(self.refuse(index, format!("{} is not a list", kind.name()))) };
+            for item in wanted {
                 if let Some(targets) = self.item(index, kind, item)? {
                     items.push((kind, targets));
                 }
             }
         }
+        drop(chunk); // its mapping is changed below
         let together = self.may_be_taken_together(&items);
         // What was named so far: states one by one, and groups with the moment they were.
         let (mut named, mut grouped): (Vec<usize>, Vec<(usize, u64)>) = (Vec::new(), Vec::new());
@@ -282,11 +282,11 @@ impl Graph {
     /// What a requisite names. A pattern over SLS may name nothing.
     fn find(&mut self, module: &str, wanted: &str) -> Option<Targets> {
         let pattern = glob::is_pattern(wanted);
-        let key = (module.to_owned(), wanted.to_owned());
-        let named = if pattern || module == "sls" { None } else { Some(self.names.get(&key)?) };
+        let named = if pattern || module == "sls" { None } else { Some(self.names(module, wanted)?) };
         if let Some(nodes) = named.filter(|nodes| nodes.len() < LARGE) {
             return Some(Targets::Nodes(nodes.clone()));
         }
+        let key = (module.to_owned(), wanted.to_owned());
         if let Some(group) = self.known.get(&key) {
             return Some(Targets::Group(*group));
         }
@@ -306,27 +306,25 @@ impl Graph {
             ("sls", true) => self.sls.iter().filter(|(sls, _)| glob::matches(wanted, sls)).map(|(_, nodes)| nodes).collect(),
             ("sls", false) => self.sls.get(wanted).into_iter().collect(),
             (_, true) => self.fitting(module, wanted),
-            (_, false) => self.names.get(&(module.to_owned(), wanted.to_owned())).into_iter().collect(),
+            (_, false) => self.names(module, wanted).into_iter().collect(),
         }
     }
 
     /// The nodes of the names that fit a pattern, in the order in which the names came.
     fn fitting(&self, module: &str, pattern: &str) -> Vec<&Vec<usize>> {
-        let sorted = self.sorted.get_or_init(|| {
-            let mut out: HashMap<String, Vec<(String, usize)>> = HashMap::new();
-            for (place, (module, name)) in self.names.keys().enumerate() {
-                out.entry(module.clone()).or_default().push((name.clone(), place));
-            }
-            out.values_mut().for_each(|names| names.sort_unstable());
-            out
+        let Some(Names { nodes, sorted }) = self.names.get(module) else { return Vec::new() };
+        let name = |place: usize| nodes.get_index(place).map_or("", |(name, _)| name.as_str());
+        let sorted = sorted.get_or_init(|| {
+            let mut places: Vec<usize> = (0..nodes.len()).collect();
+            places.sort_unstable_by(|one, other| name(*one).cmp(name(*other)));
+            places
         });
-        let names = sorted.get(module).map_or(&[][..], Vec::as_slice);
         let prefix = glob::prefix(pattern);
-        let from = names.partition_point(|(name, _)| name.as_str() < prefix);
-        let near = names.iter().skip(from).take_while(|(name, _)| name.starts_with(prefix));
-        let mut places: Vec<usize> = near.filter(|(name, _)| glob::matches(pattern, name)).map(|(_, place)| *place).collect();
+        let from = sorted.partition_point(|place| name(*place) < prefix);
+        let near = sorted.iter().copied().skip(from).take_while(|place| name(*place).starts_with(prefix));
+        let mut places: Vec<usize> = near.filter(|place| glob::matches(pattern, name(*place))).collect();
         places.sort_unstable();
-        places.into_iter().filter_map(|place| self.names.get_index(place).map(|(_, nodes)| nodes)).collect()
+        places.into_iter().filter_map(|place| nodes.get_index(place).map(|(_, nodes)| nodes)).collect()
     }
 
     pub fn members<'a>(&'a self, targets: &'a Targets) -> &'a [usize] {
@@ -382,7 +380,7 @@ impl Graph {
     fn group_node(&mut self, group: usize, kind: Kind) -> usize {
         let known = self.groups.get(group).and_then(|group| group.nodes.get(&(kind as u64)).copied());
         known.unwrap_or_else(|| {
-            let node = self.new_node(None, String::new());
+            let node = self.new_node(None, "".into());
             for member in self.groups.get(group).map(|group| group.members.clone()).unwrap_or_default() {
                 self.edge(member, node, kind);
             }
@@ -412,7 +410,7 @@ impl Graph {
         self.mark(target, "__prereq__");
         let Some((chunk, tag, known)) = self.nodes.get(target).map(|n| (n.chunk, n.tag.clone(), n.test)) else { return };
         let test = known.unwrap_or_else(|| {
-            let test = self.new_node(chunk, format!("{tag}_|-__prereq_test__"));
+            let test = self.new_node(chunk, format!("{tag}_|-__prereq_test__").into());
             let before: Vec<(usize, Kinds)> =
                 self.nodes.get(target).map(|n| n.into.iter().map(|(from, kinds)| (*from, *kinds)).collect()).unwrap_or_default();
             for (from, kinds) in before {
@@ -452,9 +450,9 @@ impl Graph {
         let known: Vec<&str> = if module == "sls" {
             self.sls.keys().map(String::as_str).collect()
         } else {
-            self.names.keys().filter(|(m, _)| m == module).map(|(_, name)| name.as_str()).collect()
+            self.names.get(module).map(|names| names.nodes.keys().map(String::as_str).collect()).unwrap_or_default()
         };
-        let elsewhere = || self.names.keys().find(|(m, name)| m != "id" && name == wanted).map(|(m, _)| m);
+        let elsewhere = || self.names.iter().find(|(m, names)| *m != "id" && names.nodes.contains_key(wanted)).map(|(m, _)| m);
         let hint = match (elsewhere(), nearest(wanted, known)) {
             (Some(other), _) if module != "id" => format!("{wanted} is a state of the module {other}"),
             (_, Some(near)) => format!("did you mean {module}: {near}?"),
@@ -497,7 +495,7 @@ impl Graph {
         })?;
         let written = if module == "id" { wanted.to_owned() } else { format!("{module}: {wanted}") };
         let of_module = if module == "id" { String::new() } else { format!("{module} ") };
-        let meant = match (module.as_str(), glob::is_pattern(wanted)) {
+        let meant = match (&*module, glob::is_pattern(wanted)) {
             ("sls", _) => "every state of that SLS and of what it includes".to_owned(),
             (_, true) => format!("every {of_module}state whose id or name fits"),
             (_, false) => format!("every {of_module}state of that id or name"),
@@ -505,11 +503,11 @@ impl Graph {
         let others: Vec<&Chunk> = named.iter().filter(|other| **other != node).filter_map(|other| self.chunk_of(*other)).collect();
         let alone = |other: &&Chunk| {
             let (state, id, name) = (other.text("state"), other.text("__id__"), other.text("name"));
-            let mut keys = [("id", (state.clone(), id)), ("name", (state, name))].into_iter();
-            let (by, key) = keys.find(|(_, key)| self.names.get(key).is_some_and(|nodes| !nodes.contains(&node)))?;
-            Some((by, format!("`{}: {}`", key.0, key.1)))
+            let mut keys = [("id", id), ("name", name)].into_iter();
+            let (by, key) = keys.find(|(_, key)| self.names(&state, key).is_some_and(|nodes| !nodes.contains(&node)))?;
+            Some((by, format!("`{state}: {key}`")))
         };
-        let hint = match (module.as_str(), others.as_slice()) {
+        let hint = match (&*module, others.as_slice()) {
             (_, []) => "take it away: nothing else is meant by it".to_owned(),
             ("sls", _) => "require the states of the SLS that must come first, each by its id".to_owned(),
             (_, [other]) => match alone(other) {
@@ -597,12 +595,12 @@ impl Graph {
 }
 
 /// The module (`id` for a bare string) and what is wanted of it.
-fn parts(item: &Value) -> Option<(String, &Value)> {
+fn parts(item: &Value) -> Option<(Cow<'_, str>, &Value)> {
     match item {
-        Value::Str(_) => Some(("id".to_owned(), item)),
-        Value::Map(map) => map.0.first().map(|(module, wanted)| {
-            let module = module.to_text().split('.').next().unwrap_or_default().to_owned();
-            (module, wanted)
+        Value::Str(_) => Some(("id".into(), item)),
+        Value::Map(map) => map.0.first().map(|(module, wanted)| match module {
+            Value::Str(module) => (module.split('.').next().unwrap_or_default().into(), wanted),
+            other => (other.to_text().into(), wanted),
         }),
         _ => None,
     }

@@ -12,7 +12,7 @@ use indexmap::map::Entry;
 use super::glob;
 use super::renderer::Origin;
 use crate::diagnostic::{Code, Diagnostic, Span};
-use crate::value::{Map, Ordered, Value};
+use crate::value::{Map, Pairs, Value};
 use crate::yaml::{Data, Node, Place};
 
 /// Arguments that name other states. As lists of single-key mappings they are joined by `extend`; any other shape is refused.
@@ -43,7 +43,7 @@ pub struct Body {
     pub env: Arc<str>,
     /// The SLS that included this one, nearest first.
     pub included_from: Arc<[Arc<str>]>,
-    pub states: Ordered<String, Vec<Value>>,
+    pub states: Pairs<String, Vec<Value>>,
     pub span: Span,
 }
 
@@ -93,7 +93,7 @@ impl Origins<'_> {
             sls: self.sls.clone(),
             env: self.env.clone(),
             included_from: self.included_from.clone(),
-            states: Ordered::new(),
+            states: Pairs::new(),
             span: self.span(place),
         }
     }
@@ -215,7 +215,7 @@ fn read_extend(value: &Node, of: &Origins, errors: &mut Vec<Diagnostic>) -> Vec<
 /// The declarations of one id. `file.managed` moves behind the others as `file` with the function appended, as in Salt's dictionaries.
 fn read_states(
     id: &str,
-    states: &Ordered<Value, (Place, Node)>,
+    states: &Pairs<Value, (Place, Node)>,
     of: &Origins,
     body: &mut Body,
     one_of_a_module: bool,

@@ -1,5 +1,6 @@
 //! Low chunks: one call of a state function each, with exactly the keys and values that Salt's have.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
@@ -7,7 +8,7 @@ use serde::{Serialize, Serializer};
 use super::high::{High, included_from};
 use super::{Results, order};
 use crate::diagnostic::{Code, Diagnostic, Span};
-use crate::value::{Map, Ordered, Value};
+use crate::value::{Map, Pairs, Value};
 
 /// Modules whose states react to what they watch. Elsewhere `watch` means `require`.
 pub const WITH_MOD_WATCH: [&str; 14] = [
@@ -38,8 +39,12 @@ pub struct Chunk {
 
 impl Chunk {
     /// The text under a key that Salt sets itself.
-    pub fn text(&self, key: &str) -> String {
-        self.map.get(key).map(Value::to_text).unwrap_or_default()
+    pub fn text(&self, key: &str) -> Cow<'_, str> {
+        match self.map.get(key) {
+            Some(Value::Str(text)) => Cow::Borrowed(text),
+            Some(other) => Cow::Owned(other.to_text()),
+            None => Cow::Borrowed(""),
+        }
     }
 }
 
@@ -55,7 +60,7 @@ pub fn compile(high: High) -> Results<order::Ordered> {
     let mut chunks = Vec::new();
     for (id, mut body) in high.ids {
         for (state, args) in std::mem::take(&mut body.states) {
-            let mut map = Map(Ordered::with_capacity(args.len() + 9)); // with Salt's own keys
+            let mut map = Map(Pairs::with_capacity(args.len() + 9)); // with Salt's own keys
             map.insert("state", state);
             map.insert("name", id.clone());
             map.insert("__sls__", &*body.sls);
@@ -64,7 +69,7 @@ pub fn compile(high: High) -> Results<order::Ordered> {
                 map.insert("__sls_included_from__", included_from(&body));
             }
             map.insert("__id__", id.clone());
-            let (mut function, mut names) = (None, Ordered::new());
+            let (mut function, mut names) = (None, Pairs::new());
             for arg in args {
                 match arg {
                     Value::Str(name) => function = function.or(Some(name)),

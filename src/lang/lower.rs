@@ -72,7 +72,7 @@ pub fn lower(ordered: &Ordered) -> Results<(Vec<Low>, Vec<String>)> {
         let chunks: Vec<&Chunk> = ordered.chunks.iter().zip(&place).filter_map(|(chunk, place)| place.map(|_| chunk)).collect();
         listen(&chunks, &mut lows, &mut errors);
     }
-    let env = |chunk: &Chunk| if chunk.map.contains_key("saltenv") { chunk.text("saltenv") } else { chunk.text("__env__") };
+    let env = |chunk: &Chunk| chunk.text(if chunk.map.contains_key("saltenv") { "saltenv" } else { "__env__" }).into_owned();
     let envs = ordered.chunks.iter().zip(&place).filter(|(_, place)| place.is_some()).map(|(chunk, _)| env(chunk)).collect();
     if errors.is_empty() { Ok((lows, envs)) } else { Err(errors) }
 }
@@ -104,11 +104,11 @@ fn one(chunk: &Chunk, requisites: Vec<Requisite>) -> Result<Low, Box<Diagnostic>
         }
     }
     Ok(Low {
-        id: chunk.text("__id__"),
-        sls: chunk.text("__sls__"),
-        state: chunk.text("state"),
-        fun: chunk.text("fun"),
-        name: chunk.text("name"),
+        id: chunk.text("__id__").into_owned(),
+        sls: chunk.text("__sls__").into_owned(),
+        state: chunk.text("state").into_owned(),
+        fun: chunk.text("fun").into_owned(),
+        name: chunk.text("name").into_owned(),
         args,
         requisites,
         control: control(chunk)?,

@@ -71,7 +71,7 @@ pub struct Ordered {
     graph: Graph,
     /// The node of each chunk, and the place of each node.
     nodes: Vec<usize>,
-    places: HashMap<usize, usize>,
+    places: Vec<Option<usize>>,
 }
 
 impl Ordered {
@@ -83,7 +83,7 @@ impl Ordered {
 
     /// The chunks that an item names, as places in the list.
     pub fn places<'a>(&'a self, targets: &'a Targets) -> impl Iterator<Item = usize> + 'a {
-        self.graph.members(targets).iter().filter_map(|node| self.places.get(node).copied())
+        self.graph.members(targets).iter().filter_map(|node| self.places.get(*node).copied()?)
     }
 }
 
@@ -110,8 +110,13 @@ pub fn order(chunks: Vec<Chunk>) -> Results<Ordered> {
         return Err(errors);
     }
     let graph = sort.graph;
-    let places: HashMap<usize, usize> = nodes.iter().enumerate().map(|(place, node)| (*node, place)).collect();
-    let tests = graph.nodes.iter().filter_map(|node| places.get(&node.test?).copied()).collect();
+    let mut places = vec![None; graph.nodes.len()];
+    for (place, node) in nodes.iter().enumerate() {
+        if let Some(slot) = places.get_mut(*node) {
+            *slot = Some(place);
+        }
+    }
+    let tests = graph.nodes.iter().filter_map(|node| places.get(node.test?).copied()?).collect();
     let chunks = nodes.iter().filter_map(|node| graph.chunk_of(*node).cloned()).collect();
     Ok(Ordered { chunks, tests, graph, nodes, places })
 }
@@ -165,7 +170,7 @@ impl Sort {
         let mut own = Order::Int(cap);
         let mut label = String::new();
         if let Some(chunk) = self.graph.chunks.get_mut(index) {
-            label = chunk.text("state") + &chunk.text("name") + &chunk.text("fun");
+            label = format!("{}{}{}", chunk.text("state"), chunk.text("name"), chunk.text("fun"));
             let there = chunk.map.get("order");
             own = Order::of(there).unwrap_or_else(|| Order::named(there, cap));
             if let Some(number) = Arc::make_mut(&mut chunk.map).remove("name_order").as_ref().and_then(Value::as_int).filter(|n| *n != 0) {
@@ -238,7 +243,7 @@ struct SortKey {
     least: f64,
     own: f64,
     label: String,
-    tag: String,
+    tag: Arc<str>,
 }
 
 impl Ord for SortKey {

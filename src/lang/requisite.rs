@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 
 use super::high::{Body, High, first_key, is_requisite, pair};
 use crate::diagnostic::{Code, Diagnostic, nearest};
-use crate::value::{Map, Ordered, Value};
+use crate::value::{Map, Pairs, Value};
 
 /// Finds ids by what their states' arguments hold. Keys are never taken out, so a hit is checked against the high data.
 struct Finder(HashMap<(String, String), Vec<usize>>);
@@ -302,7 +302,7 @@ impl Pending<'_> {
         let kind = from.key.trim_end_matches("_in");
         let entry = self.entry(from, name.clone());
         (entry.sls, entry.env) = (from.body.sls.clone(), from.body.env.clone());
-        let args = entry.states.get_or_insert_with(module.to_owned(), Vec::new);
+        let args = entry.states.get_or_insert_with(module, Vec::new);
         let requisite = pair(from.state, from.id);
         let mut found = false;
         for arg in args.iter_mut() {
@@ -320,7 +320,7 @@ impl Pending<'_> {
     }
 
     fn entry(&mut self, from: &From, name: Value) -> &mut Body {
-        self.extend.entry(name).or_insert_with(|| Body { states: Ordered::new(), ..from.body.clone() })
+        self.extend.entry(name).or_insert_with(|| Body { states: Pairs::new(), ..from.body.clone() })
     }
 
     /// `use` takes the other state's arguments over, `use_in` gives its own to the other.
@@ -339,7 +339,7 @@ impl Pending<'_> {
                 })
                 .cloned()
                 .collect();
-            self.entry(from, Value::str(to_id)).states.get_or_insert_with(to_state.to_owned(), Vec::new).extend(taken);
+            self.entry(from, Value::str(to_id)).states.get_or_insert_with(to_state, Vec::new).extend(taken);
         }
     }
 

@@ -17,7 +17,7 @@ pub enum Tag {
     /// `=`.
     Value,
     /// A tag that was written out and that nothing reads.
-    Other(String),
+    Other(Box<str>),
 }
 
 /// The tag of a text that names it.
@@ -29,7 +29,7 @@ pub fn named(tag: &str) -> Tag {
         Some("float") => Tag::Float,
         Some("str" | "timestamp" | "python/unicode") => Tag::Str,
         Some("binary") => Tag::Binary,
-        _ => Tag::Other(tag.to_owned()),
+        _ => Tag::Other(tag.into()),
     }
 }
 
@@ -119,26 +119,26 @@ fn is_int(text: &str) -> bool {
 }
 
 /// The value of a text under its tag.
-pub fn construct(tag: &Tag, text: &str) -> Result<Value, String> {
+pub fn construct(tag: Tag, text: String) -> Result<Value, String> {
     match tag {
         Tag::Null => Ok(Value::Null),
-        Tag::Str => Ok(Value::str(text)),
+        Tag::Str => Ok(Value::Str(text)),
         Tag::Bool => match text.to_ascii_lowercase().as_str() {
             "yes" | "true" | "on" => Ok(Value::Bool(true)),
             "no" | "false" | "off" => Ok(Value::Bool(false)),
             _ => Err(format!("{text:?} is no boolean")),
         },
-        Tag::Int => int(text).ok_or_else(|| format!("{text:?} is no whole number")),
-        Tag::Float => float(text).map(Value::Float).ok_or_else(|| format!("{text:?} is no number")),
+        Tag::Int => int(&text).ok_or_else(|| format!("{text:?} is no whole number")),
+        Tag::Float => float(&text).map(Value::Float).ok_or_else(|| format!("{text:?} is no number")),
         Tag::Binary => {
-            let bytes = base64(text).ok_or("what follows !!binary is no base64")?;
+            let bytes = base64(&text).ok_or("what follows !!binary is no base64")?;
             String::from_utf8(bytes)
                 .map(Value::Str)
                 .map_err(|_| "what follows !!binary is no text: bytes that are not UTF-8 cannot be arguments".into())
         }
         Tag::Merge => Err("<< merges only as a key; in quotes it is a string".into()),
         Tag::Value => Err("= needs quotes to be a string".into()),
-        Tag::Other(tag) => Err(format!("{} is no tag that can be read here", shown(tag))),
+        Tag::Other(tag) => Err(format!("{} is no tag that can be read here", shown(&tag))),
     }
 }
 

@@ -129,10 +129,10 @@ fn a_text_may_end_without_a_line_break() {
 fn places_are_those_of_keys_and_values() {
     let Ok(node) = load_spanned("a:\n  b: [c]\n", "a.sls") else { panic!("does not load") };
     let Data::Map(top) = &node.data else { panic!("no mapping") };
-    let (key, inner) = &top[0];
+    let Some((_, (key, inner))) = top.first() else { panic!("nothing in it") };
     assert_eq!((*key, inner.place), (Place { line: 1, column: 1 }, Place { line: 2, column: 3 }));
     let Data::Map(inner) = &inner.data else { panic!("no mapping") };
-    assert_eq!(inner[0].1.place, Place { line: 2, column: 6 });
+    assert_eq!(inner.values().next().map(|(_, list)| list.place), Some(Place { line: 2, column: 6 }));
 }
 
 /// Small texts, cut and stirred: whatever comes, there is an answer.

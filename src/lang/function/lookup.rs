@@ -192,7 +192,7 @@ fn config_option(site: &Site, call: Call) -> Result<Value> {
         let mut found = Map::new();
         for map in layers {
             for (k, v) in map.iter().filter(|(k, _)| crate::lang::glob::matches(&key, &k.to_text())) {
-                found.0.get_or_insert_with(k.clone(), || v.clone());
+                found.0.get_or_insert_with(k, || v.clone());
             }
         }
         return Ok(if found.is_empty() { default.cloned().unwrap_or(Value::Map(found)) } else { Value::Map(found) });

@@ -7,7 +7,7 @@ use super::super::source::{salt_url, texts};
 use super::{Kind, Lint, known};
 use crate::diagnostic::{Code, Diagnostic, Span, nearest};
 use crate::function::{self, ArgKind};
-use crate::value::{Ordered, Value};
+use crate::value::{Pairs, Value};
 use crate::yaml::{Data, Node, Place};
 
 /// A state as it stands in an SLS.
@@ -55,7 +55,7 @@ impl State<'_> {
     }
 }
 
-type Entries = Ordered<Value, (Place, Node)>;
+type Entries = Pairs<Value, (Place, Node)>;
 
 /// The states of an SLS, those below `extend` too.
 pub fn states(node: &Node) -> Vec<State<'_>> {

@@ -2,6 +2,7 @@
 //!
 //! A host is what a target of the top file means, or, for an SLS that no top file leads to, any kind of host with that SLS alone.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::super::high::{High, Origins, Sls as Read};
@@ -358,7 +359,7 @@ impl Lint<'_> {
 
     /// States of one host that set the same thing to different ends.
     fn against(&mut self, chunks: &[Chunk]) {
-        let mut by_name: HashMap<(String, String), Vec<&Chunk>> = HashMap::new();
+        let mut by_name: HashMap<(Cow<str>, Cow<str>), Vec<&Chunk>> = HashMap::new();
         for chunk in chunks {
             let conditional =
                 ["onlyif", "unless", "onchanges", "onchanges_any", "onfail", "onfail_any", "onfail_all", "prereq", "creates", "listen"];
@@ -368,7 +369,7 @@ impl Lint<'_> {
         }
         for ((state, name), chunks) in by_name {
             for (module, make, unmake) in AGAINST.iter().filter(|(module, _, _)| *module == state) {
-                let one = |funs: &[&str]| chunks.iter().find(|chunk| funs.contains(&chunk.text("fun").as_str()));
+                let one = |funs: &[&str]| chunks.iter().find(|chunk| funs.contains(&&*chunk.text("fun")));
                 let (Some(make), Some(unmake)) = (one(make), one(unmake)) else { continue };
                 // A package of that name may be one of `pkgs`, which is what counts there.
                 if *module == "pkg"

@@ -13,7 +13,7 @@ use indexmap::Equivalent;
 const FEW: usize = 16;
 
 #[derive(Clone)]
-pub struct Ordered<K, V> {
+pub struct Pairs<K, V> {
     pairs: Vec<(K, V)>,
     index: Option<Box<Index>>,
 }
@@ -36,13 +36,13 @@ fn both_mut<K, V>(pair: &mut (K, V)) -> (&K, &mut V) {
     (&pair.0, &mut pair.1)
 }
 
-impl<K, V> Ordered<K, V> {
-    pub fn new() -> Ordered<K, V> {
-        Ordered { pairs: Vec::new(), index: None }
+impl<K, V> Pairs<K, V> {
+    pub fn new() -> Pairs<K, V> {
+        Pairs { pairs: Vec::new(), index: None }
     }
 
-    pub fn with_capacity(pairs: usize) -> Ordered<K, V> {
-        Ordered { pairs: Vec::with_capacity(pairs), index: None }
+    pub fn with_capacity(pairs: usize) -> Pairs<K, V> {
+        Pairs { pairs: Vec::with_capacity(pairs), index: None }
     }
 
     pub fn len(&self) -> usize {
@@ -90,7 +90,7 @@ impl<K, V> Ordered<K, V> {
     }
 }
 
-impl<K: Hash + Eq, V> Ordered<K, V> {
+impl<K: Hash + Eq, V> Pairs<K, V> {
     pub fn get_index_of<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<usize> {
         match &self.index {
             None => self.pairs.iter().position(|(there, _)| key.equivalent(there)),
@@ -126,9 +126,12 @@ impl<K: Hash + Eq, V> Ordered<K, V> {
     }
 
     /// The value of a key, which is made where there is none.
-    pub fn get_or_insert_with(&mut self, key: K, make: impl FnOnce() -> V) -> &mut V {
-        let at = self.get_index_of(&key).unwrap_or_else(|| {
-            self.push(key, make());
+    pub fn get_or_insert_with<Q>(&mut self, key: &Q, make: impl FnOnce() -> V) -> &mut V
+    where
+        Q: Hash + Equivalent<K> + ToOwned<Owned = K> + ?Sized,
+    {
+        let at = self.get_index_of(key).unwrap_or_else(|| {
+            self.push(key.to_owned(), make());
             self.pairs.len() - 1
         });
         &mut self.pairs[at].1
@@ -177,26 +180,26 @@ impl Index {
     }
 }
 
-impl<K, V> Default for Ordered<K, V> {
-    fn default() -> Ordered<K, V> {
-        Ordered::new()
+impl<K, V> Default for Pairs<K, V> {
+    fn default() -> Pairs<K, V> {
+        Pairs::new()
     }
 }
 
-impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Ordered<K, V> {
+impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for Pairs<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self).finish()
     }
 }
 
 /// Whatever the order, as in Python.
-impl<K: Hash + Eq, V: PartialEq> PartialEq for Ordered<K, V> {
-    fn eq(&self, other: &Ordered<K, V>) -> bool {
+impl<K: Hash + Eq, V: PartialEq> PartialEq for Pairs<K, V> {
+    fn eq(&self, other: &Pairs<K, V>) -> bool {
         self.len() == other.len() && self.iter().all(|(key, value)| other.get(key) == Some(value))
     }
 }
 
-impl<K: Hash + Eq, V> Extend<(K, V)> for Ordered<K, V> {
+impl<K: Hash + Eq, V> Extend<(K, V)> for Pairs<K, V> {
     fn extend<T: IntoIterator<Item = (K, V)>>(&mut self, pairs: T) {
         for (key, value) in pairs {
             self.insert(key, value);
@@ -204,16 +207,16 @@ impl<K: Hash + Eq, V> Extend<(K, V)> for Ordered<K, V> {
     }
 }
 
-impl<K: Hash + Eq, V> FromIterator<(K, V)> for Ordered<K, V> {
-    fn from_iter<T: IntoIterator<Item = (K, V)>>(pairs: T) -> Ordered<K, V> {
+impl<K: Hash + Eq, V> FromIterator<(K, V)> for Pairs<K, V> {
+    fn from_iter<T: IntoIterator<Item = (K, V)>>(pairs: T) -> Pairs<K, V> {
         let pairs = pairs.into_iter();
-        let mut all = Ordered::with_capacity(pairs.size_hint().0);
+        let mut all = Pairs::with_capacity(pairs.size_hint().0);
         all.extend(pairs);
         all
     }
 }
 
-impl<K, V> IntoIterator for Ordered<K, V> {
+impl<K, V> IntoIterator for Pairs<K, V> {
     type Item = (K, V);
     type IntoIter = std::vec::IntoIter<(K, V)>;
     fn into_iter(self) -> Self::IntoIter {
@@ -221,7 +224,7 @@ impl<K, V> IntoIterator for Ordered<K, V> {
     }
 }
 
-impl<'a, K, V> IntoIterator for &'a Ordered<K, V> {
+impl<'a, K, V> IntoIterator for &'a Pairs<K, V> {
     type Item = (&'a K, &'a V);
     type IntoIter = Iter<'a, K, V>;
     fn into_iter(self) -> Self::IntoIter {
@@ -229,7 +232,7 @@ impl<'a, K, V> IntoIterator for &'a Ordered<K, V> {
     }
 }
 
-impl<'a, K, V> IntoIterator for &'a mut Ordered<K, V> {
+impl<'a, K, V> IntoIterator for &'a mut Pairs<K, V> {
     type Item = (&'a K, &'a mut V);
     type IntoIter = IterMut<'a, K, V>;
     fn into_iter(self) -> Self::IntoIter {
@@ -244,14 +247,14 @@ mod tests {
     #[test]
     fn few_and_many_keys_are_found_replaced_and_taken_out_alike() {
         for many in [3, FEW, FEW + 1, 500] {
-            let mut map: Ordered<String, usize> = (0..many).map(|n| (n.to_string(), n)).collect();
+            let mut map: Pairs<String, usize> = (0..many).map(|n| (n.to_string(), n)).collect();
             assert_eq!((map.len(), map.index.is_some()), (many, many > FEW));
             assert_eq!(map.insert("1".into(), 100), Some(1), "an old key keeps its place");
             assert_eq!(map.shift_remove("0"), Some(0));
             assert_eq!((map.get("0"), map.shift_remove("0")), (None, None));
             assert_eq!((map.first(), map.get("2")), (Some((&"1".to_owned(), &100)), Some(&2)));
-            assert_eq!(*map.get_or_insert_with("new".into(), || 7), 7);
-            assert_eq!(*map.get_or_insert_with("2".into(), || 7), 2);
+            assert_eq!(*map.get_or_insert_with("new", || 7), 7);
+            assert_eq!(*map.get_or_insert_with("2", || 7), 2);
             for (at, (key, value)) in map.iter().enumerate() {
                 assert_eq!((map.get_index_of(key), map.get(key)), (Some(at), Some(value)), "{many}");
             }
@@ -264,7 +267,7 @@ mod tests {
     #[test]
     fn the_order_does_not_count_where_mappings_are_compared() {
         for many in [2, 100] {
-            let map: Ordered<usize, usize> = (0..many).map(|n| (n, n)).collect();
+            let map: Pairs<usize, usize> = (0..many).map(|n| (n, n)).collect();
             assert_eq!(map, (0..many).rev().map(|n| (n, n)).collect());
             assert_ne!(map, (0..many).map(|n| (n, n + 1)).collect());
             assert_ne!(map, (1..many).map(|n| (n, n)).collect());
