@@ -83,6 +83,9 @@ pub fn run(args: LintArgs, color: Color) -> Ended {
     };
     let input = Input { grains, pillars, hosts: opened.hosts, matchers: &matchers };
     let mut report = lint(&opened.compiler, &input);
+    if report.sls == 0 && report.findings.is_empty() {
+        return Err(nothing(&args).into());
+    }
     let shown = Shown::new(&opened.base);
     let only = only(&args.paths, &opened.base)?;
     report.findings.retain(|finding| only.is_empty() || finding.diagnostic.span.as_ref().is_some_and(|span| shown.is_in(span, &only)));
@@ -97,6 +100,17 @@ pub fn run(args: LintArgs, color: Color) -> Ended {
     }
     let worst = |severity| report.findings.iter().any(|finding| finding.rule.severity == severity);
     Ok(u8::from(worst(Severity::Error) || (args.strict && worst(Severity::Warning))))
+}
+
+/// That nothing is wrong where nothing is would be a poor answer.
+fn nothing(args: &LintArgs) -> Diagnostic {
+    let fault = |place: &str| Diagnostic::new(Code::Usage, format!("there is no SLS {place}"));
+    match &args.salt_config {
+        Some(folder) => fault(&format!("in the roots that the Salt master's settings in {} name", folder.display()))
+            .hint("file_roots names the folders of states; without it Salt has /srv/salt, and /srv/pillar for pillar"),
+        None if !args.file_root.is_empty() => fault("below the file roots").hint("name the folder that holds top.sls or the formulas"),
+        None => fault("to look at").hint("name a state repository, a folder of SLS, or SLS files"),
+    }
 }
 
 /// A matcher that holds what it needs.

@@ -70,7 +70,7 @@ const KEYS: [&str; 14] = [
 pub const LIMITS: [&str; 5] = ["steps", "depth", "output", "memory", "time"];
 
 /// Options of a Salt master that the compiler understands; they stand at the top level as in Salt's own file.
-pub const SALT_OPTIONS: [&str; 16] = [
+pub const SALT_OPTIONS: [&str; 17] = [
     "pillar_source_merging_strategy",
     "pillar_merge_lists",
     "pillar_includes_override_sls",
@@ -87,6 +87,7 @@ pub const SALT_OPTIONS: [&str; 16] = [
     "decrypt_pillar_delimiter",
     "decrypt_pillar_default",
     "decrypt_pillar_renderers",
+    "gpg_decrypt_must_succeed",
 ];
 
 impl Settings {

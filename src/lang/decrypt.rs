@@ -1,7 +1,7 @@
 //! Encrypted values: GPG and age messages in armour anywhere in a text (renderers `gpg` and `age`), files that sops encrypted, and `decrypt_pillar`.
 //!
-//! Which programs decrypt, and with whose keys, is the business of whoever hands over a [`Decrypt`]. A message that cannot be decrypted is an error:
-//! nobody wants ciphertext in a configuration file.
+//! Which programs decrypt, and with whose keys, is the business of whoever hands over a [`Decrypt`]. A message that cannot be decrypted is an error,
+//! unless the settings say otherwise: nobody wants ciphertext in a configuration file.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -68,6 +68,8 @@ impl Decrypt for NoKeys {
 pub struct Unlock<'a> {
     pub with: &'a dyn Decrypt,
     pub secrets: &'a Secrets,
+    /// Salt's `gpg_decrypt_must_succeed`: without it a GPG message that cannot be decrypted stays as it is.
+    pub must_succeed: bool,
 }
 
 /// A text in pieces: as they stood, and decrypted.
@@ -86,14 +88,24 @@ impl Unlock<'_> {
             && let Some(start) = rest.find(begin)
         {
             let (plain, from) = rest.split_at_checked(start).unwrap_or((rest, ""));
+            let must = self.must_succeed || cipher != Cipher::Gpg;
             let Some(length) = from.find(end).map(|found| found + end.len()) else {
+                if !must {
+                    break;
+                }
                 let error =
                     Diagnostic::new(Code::Template, format!("an encrypted message ({}) begins here and does not end", cipher.name()));
                 return Err((at + start, Box::new(error.hint(format!("its last line is {end}")))));
             };
             let message = from.get(..length).unwrap_or_default();
-            let plaintext = self.with.decrypt(cipher, &unfolded(message)).map_err(|error| (at + start, error))?;
-            self.secrets.add(&plaintext);
+            let plaintext = match self.with.decrypt(cipher, &unfolded(message)) {
+                Ok(plaintext) => {
+                    self.secrets.add(&plaintext);
+                    plaintext
+                }
+                Err(_) if !must => message.replace("\\n", "\n").into(),
+                Err(error) => return Err((at + start, error)),
+            };
             pieces.extend([Piece::Plain(plain), Piece::Message(message, plaintext)]);
             at += start + length;
         }
@@ -299,7 +311,7 @@ mod tests {
     #[test]
     fn messages_are_found_anywhere_in_values_and_nowhere_in_keys() {
         let secrets = Secrets::default();
-        let unlock = Unlock { with: &Backwards, secrets: &secrets };
+        let unlock = Unlock { with: &Backwards, secrets: &secrets, must_succeed: true };
         let message = |body: &str| format!("{BEGIN}\\n{body}\\n{END}");
         let text = format!(
             "a: |\n  {BEGIN}\n  2retnuh\n  {END}\nb: ['x {} y {}', 5]\n? \"{}\"\n: plain\n",
@@ -314,9 +326,21 @@ mod tests {
     }
 
     #[test]
+    fn what_need_not_be_decrypted_stays_where_it_cannot_be() {
+        let secrets = Secrets::default();
+        let unlock = Unlock { with: &Backwards, secrets: &secrets, must_succeed: false };
+        let text = |text: &str| unlock.text(Cipher::Gpg, text).unwrap();
+        assert_eq!(text(&format!("a {BEGIN}\\n no\\n{END}\n")), Some(format!("a {BEGIN}\n no\n{END}")));
+        assert_eq!(text(&format!("{BEGIN}\nno\n{END} {BEGIN}\nretnuh\n{END}")), Some(format!("{BEGIN}\nno\n{END} hunter")));
+        assert_eq!(text(&format!("a {BEGIN}\nretnuh")), None);
+        assert!(secrets.holds("hunter") && !secrets.holds("no"));
+        assert!(unlock.text(Cipher::Age, "-----BEGIN AGE ENCRYPTED FILE-----\nno\n-----END AGE ENCRYPTED FILE-----").is_err());
+    }
+
+    #[test]
     fn an_error_has_the_place_of_its_value() {
         let secrets = Secrets::default();
-        let unlock = Unlock { with: &Backwards, secrets: &secrets };
+        let unlock = Unlock { with: &Backwards, secrets: &secrets, must_succeed: true };
         for (body, why) in
             [(format!("{BEGIN}\n    no\n    {END}"), "no key"), (format!("{BEGIN}\n    abc"), "begins here and does not end")]
         {
@@ -330,13 +354,13 @@ mod tests {
     #[test]
     fn a_file_of_sops_keeps_its_places_and_what_was_encrypted_is_secret() {
         let secrets = Secrets::default();
-        let unlock = Unlock { with: &Backwards, secrets: &secrets };
+        let unlock = Unlock { with: &Backwards, secrets: &secrets, must_succeed: true };
         let enc = |data: &str| format!("ENC[AES256_GCM,data:{data},type:str]");
         let text =
             format!("user: bob\npassword: {}\nport: {}\nlist:\n- {}\n- two\nsops:\n  mac: {}\n", enc("a"), enc("b"), enc("c"), enc("d"));
         let node = unlock.sops(&text, "x.sls").unwrap().unwrap();
         let Data::Map(entries) = &node.data else { panic!() };
-        assert_eq!(entries[&Value::str("password")].1.place, Place { line: 2, column: 11 });
+        assert_eq!(entries.get(&Value::str("password")).unwrap().1.place, Place { line: 2, column: 11 });
         assert_eq!(
             serde_json::to_string(&node.to_value()).unwrap(),
             r#"{"user":"bob","password":"hunter2","port":80,"list":["eno","two"]}"#
@@ -348,7 +372,7 @@ mod tests {
     #[test]
     fn decrypt_pillar_goes_to_its_keys() {
         let secrets = Secrets::default();
-        let unlock = Unlock { with: &Backwards, secrets: &secrets };
+        let unlock = Unlock { with: &Backwards, secrets: &secrets, must_succeed: true };
         let message = |body: &str| format!("{BEGIN}\n{body}\n{END}\n");
         let mut pillar: Map = serde_json::from_value(serde_json::json!({
             "db": {"password": message("2retnuh"), "other": message("rehto")}, "list": [message("eno")], "bad": message("no")

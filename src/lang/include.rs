@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::high::{High, Include, Origins, Sls};
+use super::top::Given;
 use super::{Compiler, Matches, Session, Side, Where, glob};
 use crate::diagnostic::{Code, Diagnostic, Span, nearest};
 use crate::value::Map;
@@ -13,18 +14,21 @@ const MAX_DEPTH: usize = 200;
 
 impl Compiler {
     /// Renders the SLS of every environment and all they include.
-    pub(super) fn high(&self, session: &Session, matches: &Matches, errors: &mut Vec<Diagnostic>) -> High {
+    pub(super) fn high(&self, session: &Session, given: &Given, errors: &mut Vec<Diagnostic>) -> High {
+        let matches = &given.matches;
         let mut gather =
             Gather { compiler: self, session, matches, seen: HashSet::new(), high: High::default(), next_order: 10_000, errors };
         for (env, names) in matches {
             if !self.roots.has(env) {
-                gather.errors.push(Diagnostic::new(Code::Compile, format!("there is no environment {env:?}")));
+                let mut error = Diagnostic::new(Code::Compile, format!("there is no environment {env:?}"));
+                error.span = names.first().and_then(|name| given.place(env, name)).cloned();
+                gather.errors.push(error);
                 continue;
             }
             for name in names {
                 for sls in gather.targets(env, name) {
                     if !gather.seen.contains(&(env.clone(), sls.clone())) {
-                        gather.sls(&sls, env, &[], None);
+                        gather.sls(&sls, env, &[], given.place(env, name));
                     }
                 }
             }
@@ -125,9 +129,6 @@ impl Gather<'_> {
     fn not_there(&self, name: &str, env: &str, from: Option<&Span>) -> Diagnostic {
         let mut error = Diagnostic::new(Code::Compile, format!("there is no SLS {name} in the environment {env}")).rule("missing-sls");
         error.span = from.cloned();
-        if from.is_none() {
-            error = self.compiler.named_in_top(error, Side::States, env, name);
-        }
         let all = self.compiler.roots.sls(env).unwrap_or_default();
         let path = name.replace('.', "/");
         match nearest(name, all.iter().map(String::as_str)) {

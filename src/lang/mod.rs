@@ -268,7 +268,7 @@ impl Compiler {
     }
 
     fn wanted(&self, session: &Session, what: &What) -> Results<Compiled> {
-        let ordered = self.low(session, &self.matches(session, what)?)?;
+        let ordered = self.low(session, &self.given(session, what)?)?;
         let (mut lows, envs) = lower::lower(&ordered)?;
         let mut sources = source::Sources {
             compiler: self,
@@ -291,17 +291,17 @@ impl Compiler {
 
     /// The low chunks alone, as `show low` prints them: Salt checks `listen` and sources only when they are run.
     pub fn chunks(&self, host: &HostInput, what: &What) -> Seen<Vec<Chunk>> {
-        self.seen(host, |session| Ok(self.low(session, &self.matches(session, what)?)?.chunks))
+        self.seen(host, |session| Ok(self.low(session, &self.given(session, what)?)?.chunks))
     }
 
     /// The high data in Salt's shape, as chunks are made of it.
     pub fn high_data(&self, host: &HostInput, what: &What) -> Seen<Map> {
-        self.seen(host, |session| Ok(self.resolved(session, &self.matches(session, what)?)?.to_value()))
+        self.seen(host, |session| Ok(self.resolved(session, &self.given(session, what)?)?.to_value()))
     }
 
     /// The SLS of each environment that the top file gives the host.
     pub fn top(&self, host: &HostInput) -> Seen<Matches> {
-        self.seen(host, |session| self.highstate(session))
+        self.seen(host, |session| Ok(self.highstate(session)?.matches))
     }
 
     /// The host's pillar.
@@ -347,21 +347,21 @@ impl Compiler {
     }
 
     /// The SLS of each environment.
-    fn matches(&self, session: &Session, what: &What) -> Results<Matches> {
+    fn given(&self, session: &Session, what: &What) -> Results<top::Given> {
         match what {
-            What::Sls(names) => Ok([(self.options.saltenv.clone(), names.clone())].into_iter().collect()),
+            What::Sls(names) => Ok(top::Given::of(&self.options.saltenv, names.clone())),
             What::Highstate => self.highstate(session),
         }
     }
 
-    fn low(&self, session: &Session, matches: &Matches) -> Results<order::Ordered> {
-        low::compile(self.resolved(session, matches)?)
+    fn low(&self, session: &Session, given: &top::Given) -> Results<order::Ordered> {
+        low::compile(self.resolved(session, given)?)
     }
 
     /// The steps of Salt's `call_high`: errors of one step are collected, and keep the next from being made.
-    fn resolved(&self, session: &Session, matches: &Matches) -> Results<high::High> {
+    fn resolved(&self, session: &Session, given: &top::Given) -> Results<high::High> {
         let mut errors = Vec::new();
-        let mut high = self.high(session, matches, &mut errors);
+        let mut high = self.high(session, given, &mut errors);
         requisite::extend(&mut high, false, &mut errors);
         high.verify(&mut errors);
         if errors.is_empty() {
@@ -394,7 +394,8 @@ impl Compiler {
     }
 
     fn unlock<'a>(&'a self, session: &'a Session) -> Unlock<'a> {
-        Unlock { with: &*self.decrypt, secrets: &session.secrets }
+        let must_succeed = self.options.master.get("gpg_decrypt_must_succeed").is_none_or(Value::truthy);
+        Unlock { with: &*self.decrypt, secrets: &session.secrets, must_succeed }
     }
 
     /// A file of the states' roots that is no SLS, rendered as a template.

@@ -33,22 +33,22 @@ impl Compiler {
         };
         let over = session.host.pillar_override;
         let mut pillar = over.cloned().unwrap_or_default();
-        let (mut matches, optional) = self.pillar_matches(session, &mut gather.errors);
-        gather.optional = optional;
+        let mut given = self.pillar_matches(session, &mut gather.errors);
+        gather.optional = std::mem::take(&mut given.optional);
         let order = self.options.list("env_order");
-        matches.sort_by_cached_key(|env, _| order.iter().position(|o| o.as_str() == Some(env)).unwrap_or(usize::MAX));
-        for (env, names) in &matches {
+        given.matches.sort_by_cached_key(|env, _| order.iter().position(|o| o.as_str() == Some(env)).unwrap_or(usize::MAX));
+        for (env, names) in &given.matches {
             if !self.pillar_roots.has(env) {
-                gather.errors.push(Diagnostic::new(
-                    Code::Compile,
-                    format!("the pillar's top file names the environment {env}, and it has no pillar roots"),
-                ));
+                let summary = format!("the pillar's top file names the environment {env}, and it has no pillar roots");
+                let mut error = Diagnostic::new(Code::Compile, summary);
+                error.span = names.first().and_then(|name| given.place(env, name)).cloned();
+                gather.errors.push(error);
                 continue;
             }
             let mut seen = HashMap::new();
             for name in names {
                 for sls in gather.targets(env, name) {
-                    if let Some(data) = gather.sls(&sls, env, &mut seen, &Map::new(), None, 0) {
+                    if let Some(data) = gather.sls(&sls, env, &mut seen, &Map::new(), given.place(env, name), 0) {
                         gather.merge.into(&mut pillar, data);
                     }
                 }
@@ -242,9 +242,6 @@ impl Gather<'_> {
         let mut error =
             Diagnostic::new(Code::Compile, format!("there is no pillar SLS {name} in the environment {env}")).rule("missing-sls");
         error.span = from.cloned();
-        if from.is_none() {
-            error = self.compiler.named_in_top(error, Side::Pillar, env, name);
-        }
         self.errors.push(match nearest(name, all.iter().map(String::as_str)) {
             Some(near) => error.hint(format!("did you mean {near}?")),
             None => error.hint("the pillar's top file or an include names it"),

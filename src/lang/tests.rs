@@ -274,6 +274,17 @@ fn errors_in_what_a_template_made_name_the_template() {
 }
 
 #[test]
+fn an_sls_that_a_top_file_names_and_that_is_not_there_is_refused_where_it_is_named() {
+    let top = [("top.sls", "base:\n  '*':\n    - match: glob\n    - {{ 'nope' }}\n")];
+    let grains = Map::new();
+    let host = HostInput { id: "h1", grains: &grains, pillar_override: None, answers: &[], matcher: &Everything };
+    let states = set(&top, &[], "{}").chunks(&host, &What::Highstate).found.unwrap_err();
+    assert_eq!(states[0].to_string(), "top.sls:4:7: there is no SLS nope in the environment base");
+    let pillar = set(&[], &top, "{}").pillar_data(&host).found.unwrap_err();
+    assert_eq!(pillar[0].to_string(), "top.sls:4:7: there is no pillar SLS nope in the environment base");
+}
+
+#[test]
 fn what_is_not_there_has_no_items() {
     let text = "{% for a, b in pillar.users|items %}\n{{ a }}: test.nop\n{% endfor %}\nx: test.nop\n";
     assert_eq!(compile(&compiler(&[("a.sls", text)]), &["a"]).unwrap().lows.len(), 1);

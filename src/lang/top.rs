@@ -1,6 +1,6 @@
 //! Top files: which SLS a host gets in which environment. States and pillar have one each, nearly alike.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -10,26 +10,26 @@ use super::root::{File, Roots};
 use super::{Compiler, Matches, Results, Session, Side, Where, glob};
 use crate::diagnostic::{Code, Diagnostic, Span};
 use crate::value::{Map, Value};
-use crate::yaml::{Data, Node, Place};
+use crate::yaml::{Data, Place};
 
 /// What an environment's top files say: targets, with the SLS and match options of each.
 pub type Targets = IndexMap<String, Target>;
 
-/// One target.
+/// One target: SLS and options with their places.
 #[derive(Clone, Debug)]
 pub struct Target {
-    pub items: Vec<Value>,
-    pub span: Span,
+    items: Vec<(Value, Span)>,
+    span: Span,
 }
 
 impl Target {
     /// How the expression is meant: the last `match` option says it.
     fn form(&self) -> &str {
-        self.items.iter().filter_map(|item| item.as_map()?.get("match")?.as_str()).next_back().unwrap_or("compound")
+        self.options("match").filter_map(Value::as_str).last().unwrap_or("compound")
     }
 
     fn options(&self, key: &str) -> impl Iterator<Item = &Value> {
-        self.items.iter().filter_map(move |item| item.as_map()?.get(key))
+        self.items.iter().filter_map(move |(item, _)| item.as_map()?.get(key))
     }
 }
 
@@ -39,12 +39,36 @@ type TopFile = IndexMap<String, Targets>;
 /// The top files of each environment: `top.sls` and what it includes.
 pub struct Tops(IndexMap<String, Vec<TopFile>>);
 
-/// SLS that may be missing, with their environment.
-pub type Optional = HashSet<(String, String)>;
+/// What a host gets.
+#[derive(Default)]
+pub struct Given {
+    pub matches: Matches,
+    /// Where an environment's SLS is named first.
+    places: HashMap<(String, String), Span>,
+    /// SLS that may be missing.
+    pub optional: HashSet<(String, String)>,
+}
+
+impl Given {
+    /// Of SLS that no top file names.
+    pub fn of(env: &str, names: Vec<String>) -> Given {
+        Given { matches: [(env.to_owned(), names)].into_iter().collect(), ..Given::default() }
+    }
+
+    /// Where an SLS is named.
+    pub fn place(&self, env: &str, sls: &str) -> Option<&Span> {
+        self.places.get(&(env.to_owned(), sls.to_owned()))
+    }
+
+    fn add(&mut self, env: &str, sls: &str, span: &Span) {
+        self.matches.entry(env.to_owned()).or_default().push(sls.to_owned());
+        self.places.entry((env.to_owned(), sls.to_owned())).or_insert_with(|| span.clone());
+    }
+}
 
 impl Compiler {
-    /// The SLS of a highstate by environment.
-    pub(super) fn highstate(&self, session: &Session) -> Results<Matches> {
+    /// The SLS of a highstate.
+    pub(super) fn highstate(&self, session: &Session) -> Results<Given> {
         let mut errors = Vec::new();
         let tops = self.tops(session, Side::States, &mut errors);
         if errors.is_empty() && tops.0.values().all(Vec::is_empty) {
@@ -64,7 +88,7 @@ impl Compiler {
                 IndexMap::new()
             }
         };
-        let mut out: Matches = IndexMap::new();
+        let mut out = Given::default();
         for (env, targets) in &merged {
             for (expression, target) in targets {
                 match session.host.matcher.matches(expression, target.form(), &session.pillar) {
@@ -75,16 +99,16 @@ impl Compiler {
                         continue;
                     }
                 }
-                out.entry(env.clone()).or_default();
-                for item in &target.items {
+                out.matches.entry(env.clone()).or_default();
+                for (item, span) in &target.items {
                     match item {
-                        Value::Str(sls) => out.entry(env.clone()).or_default().push(sls.clone()),
+                        Value::Str(sls) => out.add(env, sls, span),
                         // An SLS of another environment.
                         Value::Map(map) => {
                             if let Some((Value::Str(other), Value::Str(sls))) = map.0.last()
                                 && self.roots.has(other)
                             {
-                                out.entry(other.clone()).or_default().push(sls.clone());
+                                out.add(other, sls, span);
                             }
                         }
                         _ => {}
@@ -95,15 +119,14 @@ impl Compiler {
         if errors.is_empty() { Ok(out) } else { Err(errors) }
     }
 
-    /// The SLS of a host's pillar by environment, and those that may be missing.
-    pub(super) fn pillar_matches(&self, session: &Session, errors: &mut Vec<Diagnostic>) -> (Matches, Optional) {
+    /// The SLS of a host's pillar.
+    pub(super) fn pillar_matches(&self, session: &Session, errors: &mut Vec<Diagnostic>) -> Given {
         let tops = self.tops(session, Side::Pillar, errors);
         let mut merged: TopFile = IndexMap::new();
         for (env, targets) in tops.0.into_values().flatten().flatten() {
             merged.entry(env).or_default().extend(targets);
         }
-        let mut out: Matches = IndexMap::new();
-        let mut optional = HashSet::new();
+        let mut out = Given::default();
         for (env, mut targets) in merged {
             let order = |target: &Target| {
                 let order = target.options("order").last();
@@ -111,15 +134,16 @@ impl Compiler {
             };
             targets.sort_by_cached_key(|_, target| order(target));
             for (expression, target) in &targets {
+                let named = || target.items.iter().filter_map(|(item, span)| Some((item.as_str()?, span)));
                 if target.options("ignore_missing").any(Value::truthy) {
-                    optional.extend(target.items.iter().filter_map(Value::as_str).map(|sls| (env.clone(), sls.to_owned())));
+                    out.optional.extend(named().map(|(sls, _)| (env.clone(), sls.to_owned())));
                 }
                 match session.host.matcher.matches(expression, target.form(), &session.pillar) {
                     Ok(true) => {
-                        let list = out.entry(env.clone()).or_default();
-                        for sls in target.items.iter().filter_map(Value::as_str) {
-                            if !list.iter().any(|there| there == sls) {
-                                list.push(sls.to_owned());
+                        out.matches.entry(env.clone()).or_default();
+                        for (sls, span) in named() {
+                            if out.place(&env, sls).is_none() {
+                                out.add(&env, sls, span);
                             }
                         }
                     }
@@ -128,16 +152,7 @@ impl Compiler {
                 }
             }
         }
-        (out, optional)
-    }
-
-    /// An error about an SLS that somebody named: with its place, where that is the top file.
-    pub(super) fn named_in_top(&self, error: Diagnostic, side: Side, env: &str, sls: &str) -> Diagnostic {
-        let Ok(Some(file)) = self.roots_of(side).read(env, self.top_name()) else { return error };
-        let line = |line: &str| line.trim().trim_start_matches("- ").trim_matches(['"', '\'', ' ']) == sls;
-        let Some((number, text)) = file.text().unwrap_or("").lines().enumerate().find(|(_, text)| line(text)) else { return error };
-        let column = text.find(sls).unwrap_or(0);
-        error.at(Span::new(file.shown.clone(), number as u32 + 1, column as u32 + 1)).excerpt_of(file.text().unwrap_or(""))
+        out
     }
 
     pub(super) fn top_name(&self) -> &str {
@@ -248,8 +263,8 @@ fn read(rendered: &Rendered, includes: &mut Vec<(String, Span)>, errors: &mut Ve
         let mut read: Targets = IndexMap::new();
         for (expression, (place, items)) in entries {
             let items = match &items.data {
-                Data::List(items) => items.iter().map(Node::to_value).collect(),
-                Data::Scalar(Value::Str(one)) => vec![Value::str(one.clone())],
+                Data::List(items) => items.iter().map(|item| (item.to_value(), origin.span(item.place))).collect(),
+                Data::Scalar(Value::Str(one)) => vec![(Value::str(one.clone()), origin.span(items.place))],
                 _ => {
                     refuse(
                         *place,
@@ -259,7 +274,17 @@ fn read(rendered: &Rendered, includes: &mut Vec<(String, Span)>, errors: &mut Ve
                     continue;
                 }
             };
-            read.insert(expression.to_text(), Target { items, span: origin.span(*place) });
+            let target = Target { items, span: origin.span(*place) };
+            match expression {
+                Value::Str(expression) => drop(read.insert(expression.clone(), target)),
+                // It means no host, and Salt says so only in its log.
+                _ if matches!(target.form(), "compound" | "glob" | "list" | "nodegroup") => {}
+                _ => refuse(
+                    *place,
+                    format!("the target {} of the top file is {}, not a string", expression.to_text(), expression.kind()),
+                    "put it in quotes",
+                ),
+            }
         }
         out.insert(env.to_owned(), read);
     }
@@ -308,7 +333,10 @@ fn merge_all(tops: Tops) -> TopFile {
         for (expression, target) in targets {
             match merged.get_mut(&expression) {
                 None => drop(merged.insert(expression, target)),
-                Some(there) => there.items.extend(target.items.into_iter().filter(|item| !there.items.contains(item)).collect::<Vec<_>>()),
+                Some(there) => {
+                    let more: Vec<_> = target.items.into_iter().filter(|(item, _)| !there.items.iter().any(|(one, _)| one == item)).collect();
+                    there.items.extend(more);
+                }
             }
         }
     }

@@ -7,7 +7,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::super::high::{High, Origins, Sls as Read};
 use super::super::low::Chunk;
-use super::super::{Compiler, Matches, Side, glob, include, low, requisite};
+use super::super::{Compiler, Side, glob, include, low, requisite};
+use super::super::top::Given;
 use super::state::{Requisite, State, requisites, states};
 use super::world::World;
 use super::{Kind, Lint};
@@ -135,15 +136,15 @@ impl Lint<'_> {
         let mut reached: HashSet<String> = HashSet::new();
         let mut done: HashSet<String> = HashSet::new();
         for world in &worlds {
-            let Ok(matches) = self.compiler.highstate(&world.session) else { continue };
-            if matches.values().all(Vec::is_empty) {
+            let Ok(given) = self.compiler.highstate(&world.session) else { continue };
+            if given.matches.values().all(Vec::is_empty) {
                 continue;
             }
             let grains = &world.session.host.grains;
-            let key = format!("{:?} {:?} {:?}", matches, grains.get("osfinger"), world.session.host.pillar_override);
+            let key = format!("{:?} {:?} {:?}", given.matches, grains.get("osfinger"), world.session.host.pillar_override);
             let again = !done.insert(key);
             if !again {
-                self.one(world, &matches, &tree, false, &mut reached);
+                self.one(world, &given, &tree, false, &mut reached);
             }
         }
         let left: Vec<(String, String)> = self
@@ -155,10 +156,10 @@ impl Lint<'_> {
         for (env, name) in left {
             let mut alike: HashSet<Vec<usize>> = HashSet::new();
             for world in &worlds {
-                let matches: Matches = [(env.clone(), vec![name.clone()])].into_iter().collect();
+                let given = Given::of(&env, vec![name.clone()]);
                 // What is the same text on another kind of host is no news.
                 if alike.insert(self.shape(world, &tree, &env, &name)) {
-                    self.one(world, &matches, &tree, true, &mut HashSet::new());
+                    self.one(world, &given, &tree, true, &mut HashSet::new());
                 }
             }
         }
@@ -287,12 +288,12 @@ impl Lint<'_> {
         })
     }
 
-    /// One host: the SLS that `matches` gives it. `open`: others may be put beside them.
-    fn one(&mut self, world: &World, matches: &Matches, tree: &Tree, open: bool, reached: &mut HashSet<String>) {
+    /// One host: the SLS that it is given. `open`: others may be put beside them.
+    fn one(&mut self, world: &World, given: &Given, tree: &Tree, open: bool, reached: &mut HashSet<String>) {
         let compiler: &Compiler = self.compiler;
         let mut errors = Vec::new();
-        let mut high = compiler.high(&world.session, matches, &mut errors);
-        let mut own: BTreeSet<String> = matches.values().flatten().cloned().collect();
+        let mut high = compiler.high(&world.session, given, &mut errors);
+        let mut own: BTreeSet<String> = given.matches.values().flatten().cloned().collect();
         let bodies = || high.ids.values().chain(high.extend.iter().map(|(_, body)| body));
         for body in bodies() {
             own.extend(std::iter::once(&body.sls).chain(body.included_from.iter()).map(|sls| sls.to_string()));
