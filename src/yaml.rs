@@ -313,13 +313,7 @@ impl Composer<'_, '_> {
             return Err(Problem::new(at, format!("lists and mappings stand in each other more than {MAX_DEPTH} deep")));
         }
         let (anchor, data) = match event {
-            EventData::Alias { anchor } => {
-                return match self.anchors.get(&anchor) {
-                    Some((_, Some(node))) => Ok(Raw { place: node.place, data: RawData::Shared(node.clone()) }),
-                    Some((_, None)) => Err(Problem::new(at, format!("*{anchor} stands inside of what it names"))),
-                    None => Err(Problem::new(at, format!("there is no &{anchor} before this *{anchor}"))),
-                };
-            }
+            EventData::Alias { anchor } => return self.named(&anchor, at),
             EventData::Scalar { anchor, tag, value, plain_implicit, .. } => {
                 self.announce(&anchor, at)?;
                 let tag = match tag.as_deref() {
@@ -332,30 +326,12 @@ impl Composer<'_, '_> {
             EventData::SequenceStart { anchor, tag, .. } => {
                 self.announce(&anchor, at)?;
                 only_tag(&tag, "seq", at)?;
-                let mut items = Vec::new();
-                loop {
-                    match self.reader.next()? {
-                        (EventData::SequenceEnd, _) => break,
-                        event => items.push(self.node(event, depth + 1)?),
-                    }
-                }
-                (anchor, RawData::List(items))
+                (anchor, RawData::List(self.items(depth + 1)?))
             }
             EventData::MappingStart { anchor, tag, .. } => {
                 self.announce(&anchor, at)?;
                 only_tag(&tag, "map", at)?;
-                let mut entries = Vec::with_capacity(1); // as nearly all have
-                loop {
-                    match self.reader.next()? {
-                        (EventData::MappingEnd, _) => break,
-                        event => {
-                            let key = self.node(event, depth + 1)?;
-                            let value = self.reader.next()?;
-                            entries.push((key, self.node(value, depth + 1)?));
-                        }
-                    }
-                }
-                (anchor, RawData::Map(entries))
+                (anchor, RawData::Map(self.entries(depth + 1)?))
             }
             _ => return Err(Problem::new(at, "the document ends too early")),
         };
@@ -364,6 +340,40 @@ impl Composer<'_, '_> {
         let shared = Rc::new(node);
         self.anchors.insert(anchor, (at, Some(shared.clone())));
         Ok(Raw { place: at, data: RawData::Shared(shared) })
+    }
+
+    // Functions of their own, so that what is nested deeply needs less of the stack.
+    fn items(&mut self, depth: usize) -> Step<Vec<Raw>> {
+        let mut items = Vec::new();
+        loop {
+            match self.reader.next()? {
+                (EventData::SequenceEnd, _) => return Ok(items),
+                event => items.push(self.node(event, depth)?),
+            }
+        }
+    }
+
+    fn entries(&mut self, depth: usize) -> Step<Vec<(Raw, Raw)>> {
+        let mut entries = Vec::with_capacity(1); // nearly all have one
+        loop {
+            match self.reader.next()? {
+                (EventData::MappingEnd, _) => return Ok(entries),
+                event => {
+                    let key = self.node(event, depth)?;
+                    let value = self.reader.next()?;
+                    entries.push((key, self.node(value, depth)?));
+                }
+            }
+        }
+    }
+
+    /// What an alias stands for.
+    fn named(&self, anchor: &str, at: Place) -> Step<Raw> {
+        match self.anchors.get(anchor) {
+            Some((_, Some(node))) => Ok(Raw { place: node.place, data: RawData::Shared(node.clone()) }),
+            Some((_, None)) => Err(Problem::new(at, format!("*{anchor} stands inside of what it names"))),
+            None => Err(Problem::new(at, format!("there is no &{anchor} before this *{anchor}"))),
+        }
     }
 
     fn announce(&mut self, anchor: &Option<String>, at: Place) -> Step<()> {

@@ -14,7 +14,6 @@
 use std::fmt;
 use std::time::Duration;
 
-
 use crate::diagnostic::{Code, Diagnostic, Result, Span, nearest};
 use crate::value::{Map, Value};
 use crate::yaml::{self, Data, Node, Place};

@@ -43,6 +43,22 @@ impl Kind {
         }
     }
 
+    fn named(name: &str) -> Option<Kind> {
+        Some(match name {
+            "onfail" => Kind::Onfail,
+            "onfail_any" => Kind::OnfailAny,
+            "onfail_all" => Kind::OnfailAll,
+            "require" => Kind::Require,
+            "require_any" => Kind::RequireAny,
+            "onchanges" => Kind::Onchanges,
+            "onchanges_any" => Kind::OnchangesAny,
+            "watch" => Kind::Watch,
+            "watch_any" => Kind::WatchAny,
+            "prereq" => Kind::Prereq,
+            _ => return None,
+        })
+    }
+
     /// In the order in which Salt reads them.
     pub const ALL: [Kind; 10] = [
         Kind::Require,
@@ -216,8 +232,10 @@ impl Graph {
     pub fn add_requisites(&mut self, index: usize) -> Result<(), Box<Diagnostic>> {
         let (Some(chunk), Some(node)) = (self.chunks.get(index).cloned(), self.of_chunks.get(index).copied()) else { return Ok(()) };
         let mut items = Vec::new();
-        for kind in Kind::ALL {
-            let Some(value) = chunk.map.get(kind.name()).filter(|items| items.truthy()) else { continue };
+        let named = chunk.map.iter().filter(|(_, value)| value.truthy());
+        let mut named: Vec<(Kind, &Value)> = named.filter_map(|(key, value)| Some((Kind::named(key.as_str()?)?, value))).collect();
+        named.sort_by_key(|(kind, _)| Kind::ALL.iter().position(|other| other == kind));
+        for (kind, value) in named {
             let Value::List(wanted) = value else { return Err(self.refuse(index, format!("{} is not a list", kind.name()))) };
             for item in wanted {
                 if let Some(targets) = self.item(index, kind, item)? {
@@ -614,7 +632,7 @@ fn add_unique(list: &mut Vec<usize>, node: usize) {
 }
 
 fn tag(chunk: &Chunk) -> String {
-    format!("{}_|-{}_|-{}_|-{}", chunk.text("state"), chunk.text("__id__"), chunk.text("name"), chunk.text("fun"))
+    [chunk.text("state"), chunk.text("__id__"), chunk.text("name"), chunk.text("fun")].join("_|-")
 }
 
 /// `file.managed /etc/motd`, and the name where it is another.
@@ -622,4 +640,15 @@ fn describe(chunk: &Chunk) -> String {
     let (id, name) = (chunk.text("__id__"), chunk.text("name"));
     let named = if id == name { String::new() } else { format!(" ({name})") };
     format!("{}.{} {id}{named}", chunk.text("state"), chunk.text("fun"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Kind;
+
+    #[test]
+    fn kinds_have_the_names_that_they_are_known_by() {
+        assert!(Kind::ALL.into_iter().all(|kind| Kind::named(kind.name()) == Some(kind)));
+        assert_eq!(Kind::named("require_in"), None);
+    }
 }

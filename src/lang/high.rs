@@ -221,7 +221,7 @@ fn read_states(
     one_of_a_module: bool,
     errors: &mut Vec<Diagnostic>,
 ) {
-    let mut seen = HashSet::new();
+    let mut seen = Pairs::new();
     let mut dotted = Vec::new();
     for (key, (place, value)) in states {
         let Some(key) = key.as_str() else {
@@ -232,7 +232,11 @@ fn read_states(
             continue;
         }
         let args = match &value.data {
-            Data::List(items) => items.iter().map(Node::to_value).collect::<Vec<_>>(),
+            Data::List(items) => {
+                let mut args = Vec::with_capacity(items.len() + 2); // with the function, and the order that it will have
+                args.extend(items.iter().map(Node::to_value));
+                args
+            }
             Data::Scalar(Value::Null) => {
                 let refused = of.refuse(*place, format!("{key} of id {id} in SLS {} ends with a colon but has no arguments", of.sls));
                 errors.push(refused.hint(format!("take the colon away, or write `{key}: []`")));
@@ -247,7 +251,7 @@ fn read_states(
         };
         match key.split_once('.') {
             Some((module, rest)) if !key.starts_with('_') => {
-                if one_of_a_module && !seen.insert(module) {
+                if seen.insert(module, ()).is_some() && one_of_a_module {
                     let refused = of.refuse(*place, format!("id {id} in SLS {} has several states of the module {module}", of.sls));
                     errors.push(refused.hint("give the second one an id of its own"));
                     continue;
@@ -257,7 +261,7 @@ fn read_states(
                 dotted.push((module.to_owned(), args));
             }
             _ => {
-                seen.insert(key);
+                seen.insert(key, ());
                 body.states.insert(key.to_owned(), args);
             }
         }

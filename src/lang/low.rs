@@ -60,7 +60,7 @@ pub fn compile(high: High) -> Results<order::Ordered> {
     let mut chunks = Vec::new();
     for (id, mut body) in high.ids {
         for (state, args) in std::mem::take(&mut body.states) {
-            let mut map = Map(Pairs::with_capacity(args.len() + 9)); // with Salt's own keys
+            let mut map = Map(Pairs::with_capacity(args.len() + 6)); // with Salt's own keys
             map.insert("state", state);
             map.insert("name", id.clone());
             map.insert("__sls__", &*body.sls);

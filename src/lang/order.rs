@@ -170,7 +170,7 @@ impl Sort {
         let mut own = Order::Int(cap);
         let mut label = String::new();
         if let Some(chunk) = self.graph.chunks.get_mut(index) {
-            label = format!("{}{}{}", chunk.text("state"), chunk.text("name"), chunk.text("fun"));
+            label = [chunk.text("state"), chunk.text("name"), chunk.text("fun")].concat();
             let there = chunk.map.get("order");
             own = Order::of(there).unwrap_or_else(|| Order::named(there, cap));
             if let Some(number) = Arc::make_mut(&mut chunk.map).remove("name_order").as_ref().and_then(Value::as_int).filter(|n| *n != 0) {

@@ -334,7 +334,8 @@ fn merge_all(tops: Tops) -> TopFile {
             match merged.get_mut(&expression) {
                 None => drop(merged.insert(expression, target)),
                 Some(there) => {
-                    let more: Vec<_> = target.items.into_iter().filter(|(item, _)| !there.items.iter().any(|(one, _)| one == item)).collect();
+                    let more: Vec<_> =
+                        target.items.into_iter().filter(|(item, _)| !there.items.iter().any(|(one, _)| one == item)).collect();
                     there.items.extend(more);
                 }
             }

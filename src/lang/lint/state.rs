@@ -1,6 +1,5 @@
 //! Rules on single states: functions, arguments and their values, each with its own place.
 
-
 use super::super::high::is_requisite;
 use super::super::renderer::{Origin, Rendered};
 use super::super::source::{salt_url, texts};

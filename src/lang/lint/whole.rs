@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::super::high::{High, Origins, Sls as Read};
 use super::super::low::Chunk;
-use super::super::{Compiler, Side, glob, include, low, requisite};
 use super::super::top::Given;
+use super::super::{Compiler, Side, glob, include, low, requisite};
 use super::state::{Requisite, State, requisites, states};
 use super::world::World;
 use super::{Kind, Lint};
