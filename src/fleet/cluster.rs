@@ -19,7 +19,7 @@ use super::process::{self, Process, Processes};
 use super::role::{Assigned, Member, Resources, Role, Scale, assign};
 use super::roster::{Host, Reader, Roster};
 use crate::diagnostic::{Code, Diagnostic, Result, Span, nearest};
-use crate::value::{Map, Value};
+use crate::value::{Map, Pairs, Value};
 use crate::yaml::{self, Data, Node as Yaml, Place};
 
 pub const FILE: &str = "cluster.yaml";
@@ -253,7 +253,7 @@ fn node(path: &str, text: &str, defaults: &Map) -> Result<(Node, Vec<Diagnostic>
     reader.legal_id(&id, top)?;
     let mut node = Node { host: Host::new("", ""), role: None, preferred: None, joined: String::new(), resources: None, cordoned: false };
     let mut host_keys = Vec::new();
-    let mut entries = indexmap::IndexMap::new();
+    let mut entries = Pairs::new();
     for (key, place, value) in file.mapping(yaml::load_spanned(text, path)?, "a mapping with the key `host`")? {
         let at = value.place;
         match key.as_str() {
