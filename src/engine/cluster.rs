@@ -227,7 +227,7 @@ pub fn set_variable(snapshot: &Snapshot, name: &str, value: &str) -> Result<Opti
             *map = Value::Map(Map::new());
         }
         let Value::Map(inner) = map else { break };
-        map = inner.0.entry(Value::str(*key)).or_insert(Value::Null);
+        map = inner.0.get_or_insert_with(&Value::str(*key), || Value::Null);
     }
     if !matches!(map, Value::Map(_)) {
         *map = Value::Map(Map::new());
