@@ -145,3 +145,46 @@ fn a_directory_that_fills_between_plan_and_apply_stays() {
     assert_eq!(bench.apply(&plan, "r2"), "/srv/app/conf changed, /srv/app failed");
     assert_eq!(bench.read("/srv/app/data").as_deref(), Some("somebody's"));
 }
+
+#[test]
+fn a_pruning_run_killed_at_any_mutation_is_taken_back_with_the_memory() {
+    for mutation in 1.. {
+        let bench = bench();
+        bench.run("repo", TREE, "r1");
+        let gone = bench.leaving("repo", REST).0;
+        let pruning = bench.of("repo", REST, true).unwrap();
+        bench.sys.fail_at(mutation);
+        let (applied, ..) = bench.apply_watching(&pruning, "r2", |_| {});
+        bench.sys.fail_at(None);
+        if bench.sys.runs().unwrap().iter().any(|run| run.header.id == "r2") {
+            bench.roll_back("r2", "b2");
+        }
+        assert_eq!(bench.read("/srv/app/conf").as_deref(), Some("a\n"), "killed at mutation {mutation}");
+        assert_eq!(bench.leaving("repo", REST).0, gone, "killed at mutation {mutation}");
+        if applied.is_ok() {
+            assert!(mutation > 4, "only {mutation} mutations");
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_run_killed_at_any_mutation_leaves_nothing_to_prune_that_it_did_not_make() {
+    for mutation in 1.. {
+        let bench = bench();
+        let plan = bench.of("repo", TREE, false).unwrap();
+        bench.sys.fail_at(mutation);
+        let (applied, ..) = bench.apply_watching(&plan, "r1", |_| {});
+        bench.sys.fail_at(None);
+        bench.run("repo", TREE, "r2");
+        let pruning = bench.of("repo", REST, true).unwrap();
+        bench.apply(&pruning, "r3");
+        // What was under way is nobody's, and stays; what was there before stays as it is.
+        assert_eq!((bench.read("/etc/old").as_deref(), bench.read("/srv/keep").as_deref()), (Some("new\n"), Some("x\n")), "{mutation}");
+        assert!(bench.read("/srv/other").is_some(), "{mutation}");
+        if applied.is_ok() {
+            assert!(bench.read("/srv/app/conf").is_none());
+            return;
+        }
+    }
+}
