@@ -46,7 +46,7 @@ const LOOK: [&str; 10] = [
     "getent group | sort",
     "systemctl daemon-reload; systemctl list-unit-files --no-legend --no-pager | sort",
     "systemctl is-active app lab-service cron; findmnt -n -o FSTYPE,OPTIONS /mnt/scratch",
-    "crontab -l -u ann; stat -c '%A %U %G' /var/spool/cron/crontabs/ann /home/ann/.ssh /home/ann/.ssh/authorized_keys /etc/app /etc/app/*",
+    "crontab -l -u ann; stat -c '%A %U %G' /var/spool/cron/crontabs/ann /home/ann/.ssh /home/ann/.ssh/authorized_keys /etc/app /etc/app/app.ini /etc/app/current /etc/app/data.bin",
     "readlink /etc/localtime /etc/app/current; cat /etc/timezone; sysctl -n net.ipv4.ip_forward",
     "cat /etc/apt/sources.list.d/*; cat /home/ann/.ssh/authorized_keys",
     "cd /etc; find . -type f ! -name '*-' ! -name hosts ! -name hostname ! -name machine-id ! -name 'shadow' ! -name gshadow \
