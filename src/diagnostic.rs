@@ -74,6 +74,8 @@ pub enum Code {
     Stale,
     /// A state failed, or reading or changing a host failed.
     Failed,
+    /// A run was taken back, because a host failed in it or by a host that could not be reached behind it.
+    TakenBack,
     /// A journal, plan file or message is damaged.
     Damaged,
     /// Stopped by the user or by a deadline.

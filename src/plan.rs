@@ -408,6 +408,9 @@ pub struct Step {
     /// It would fail as things are: the comment says why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fails: Option<String>,
+    /// It can cut the connection: in a word or two, by what (`sshd`, `the network`). No part of the fingerprint: it depends on who logs in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<String>,
 }
 
 /// What one host will do. Made by its agent; shown, saved, and applied exactly so.
@@ -427,6 +430,13 @@ pub struct HostPlan {
     /// What the host has to say besides: an unfinished run, a restart still owed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
+}
+
+impl HostPlan {
+    /// Whether it can cut the connection: then the run is to be confirmed over a new one.
+    pub fn is_guarded(&self) -> bool {
+        self.steps.iter().any(|step| step.guard.is_some())
+    }
 }
 
 /// How a state ended.
@@ -489,6 +499,14 @@ pub struct RunHeader {
     /// The runs that this one takes back; empty for an ordinary run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rolls_back: Vec<String>,
+}
+
+impl RunHeader {
+    /// The run by which the host itself takes this one back, when nobody confirms it; `attempt` counts from 1.
+    pub fn taken_back(&self, attempt: usize) -> RunHeader {
+        let id = if attempt == 1 { format!("{}-guard", self.id) } else { format!("{}-guard{attempt}", self.id) };
+        RunHeader { id, rolls_back: vec![self.id.clone()], ..self.clone() }
+    }
 }
 
 #[cfg(test)]

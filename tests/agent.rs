@@ -79,7 +79,7 @@ impl Agent {
     /// `None`: killed.
     fn apply(&mut self, plan: &HostPlan, run: &str) -> Option<Body> {
         assert_eq!(self.ask(Body::Check(CheckRequest { run: header(run), lock_timeout: 0 })), Some(Body::Checked));
-        self.ask(Body::Apply(ApplyRequest { fingerprint: plan.fingerprint.clone(), run: header(run) }))
+        self.ask(Body::Apply(ApplyRequest { fingerprint: plan.fingerprint.clone(), run: header(run), guard: None }))
     }
 
     fn end(mut self) -> Option<i32> {
@@ -220,7 +220,7 @@ fn a_second_controller_is_refused_by_name_until_the_first_has_gone() {
 fn what_was_not_checked_or_not_shown_is_not_applied() {
     let host = host();
     let mut agent = Agent::start(host.path(), None);
-    let apply = |fingerprint: &Hash| Body::Apply(ApplyRequest { fingerprint: fingerprint.clone(), run: header("run-1") });
+    let apply = |fingerprint: &Hash| Body::Apply(ApplyRequest { fingerprint: fingerprint.clone(), run: header("run-1"), guard: None });
     let plan = agent.plan(STATES);
     assert!(matches!(agent.ask(apply(&plan.fingerprint)), Some(Body::Failed(why)) if why.summary.contains("not locked")));
     assert_eq!(agent.ask(Body::Check(CheckRequest { run: header("run-1"), lock_timeout: 0 })), Some(Body::Checked));
@@ -248,6 +248,41 @@ fn commands_end_when_they_are_cancelled_or_nobody_is_left() {
     let late = agent.ask(Body::Exec { argv: vec!["sleep".into(), "100".into()], shell: false, timeout_ms: Some(300) });
     assert!(matches!(late, Some(Body::Failed(why)) if why.code == Code::Interrupted));
     assert!(begun.elapsed() < Duration::from_secs(8));
+}
+
+/// What is huge is neither held in memory nor shown, and one that is nearly empty stays as small as it was when it comes back.
+#[test]
+fn huge_and_binary_files_cost_no_memory_and_come_back() {
+    use std::os::unix::fs::MetadataExt;
+    const HUGE: u64 = 1 << 30;
+    let root = host();
+    let (huge, binary) = (root.path().join("etc/a"), root.path().join("etc/b"));
+    std::fs::OpenOptions::new().write(true).open(&huge).unwrap().set_len(HUGE).unwrap();
+    let noise: Vec<u8> = (0..200_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    std::fs::write(&binary, &noise).unwrap();
+    let mut agent = Agent::start(root.path(), None);
+    let plan = agent.plan(
+        r#"
+        a file.managed {"name": "/etc/a", "source": "salt://a"}
+        b file.managed {"name": "/etc/b", "source": "salt://b"}
+        "#,
+    );
+    let diffs: Vec<&str> = plan.steps.iter().map(|step| step.changes[0].diff.as_str()).collect();
+    assert!(diffs[0].contains(&format!("{HUGE} bytes")), "{diffs:?}");
+    assert!(diffs.iter().all(|diff| diff.len() < 1000), "{diffs:?}");
+    assert!(matches!(agent.apply(&plan, "run-1"), Some(Body::Applied(applied)) if applied.tally.changed == 2));
+    assert_eq!(std::fs::read(&huge).unwrap(), NEW);
+    let request = RollbackRequest { run: "run-1".into(), with_later: false, destroy_data: false };
+    let Some(Body::Planned(back)) = agent.ask(Body::PlanRollback(request)) else { panic!() };
+    assert!(matches!(agent.apply(&back, "run-2"), Some(Body::Applied(applied)) if applied.tally.failed == 0));
+    let status = std::fs::read_to_string(format!("/proc/{}/status", agent.process.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak: u64 = peak.trim().trim_end_matches(" kB").trim().parse().unwrap();
+    assert!(peak < 64 << 10, "{peak} kB of memory");
+    let back = std::fs::metadata(&huge).unwrap();
+    assert_eq!(back.len(), HUGE);
+    assert!(back.blocks() < 2048, "{} blocks", back.blocks());
+    assert_eq!(std::fs::read(&binary).unwrap(), noise);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::guard;
 use super::lock::Lock;
 use super::protocol::{RunRecord, RunState};
 use crate::diagnostic::Result;
@@ -44,6 +45,7 @@ pub fn notices(sys: &System) -> Result<Vec<String>> {
         }
         Ok(_) => {}
     }
+    notices.extend(guard::notice(sys));
     notices.extend(sys.owed()?.into_iter().map(|owed| format!("still owed from an earlier run: {}", owed.shown)));
     Ok(notices)
 }

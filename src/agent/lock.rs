@@ -11,10 +11,12 @@ use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::RunHeader;
 use crate::system::{STATE_DIR, System};
 
-/// Held as long as it lives. The file is closed on exec: no child inherits it.
+/// Held as long as it lives. The file is closed on exec: no child inherits it but the guard of a run, which gets it as its own.
 #[derive(Debug)]
 pub struct Lock {
     file: File,
+    /// The guard has it now.
+    given: bool,
 }
 
 impl Lock {
@@ -34,7 +36,7 @@ impl Lock {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        let mut lock = Lock { file };
+        let mut lock = Lock { file, given: false };
         lock.name(run).map_err(failed)?;
         Ok(lock)
     }
@@ -45,6 +47,27 @@ impl Lock {
         self.file.set_len(0)?;
         self.file.rewind()?;
         self.file.write_all(&text)
+    }
+
+    /// The same lock for another process, which then holds it too.
+    pub fn share(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// A lock that another process has shared.
+    pub fn inherited(file: File) -> Lock {
+        Lock { file, given: false }
+    }
+
+    /// Lets go of it: it stays with whom it was shared with, under the same name.
+    pub fn give(mut self) {
+        self.given = true;
+    }
+
+    /// Whether anybody holds the host now.
+    pub fn is_held(sys: &System) -> bool {
+        let Ok(file) = File::open(sys.path(STATE_DIR).join("lock")) else { return false };
+        matches!(flock(&file, FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK))
     }
 
     /// The run that holds the host now, whoever asks.
@@ -61,7 +84,9 @@ impl Lock {
 impl Drop for Lock {
     /// Whoever takes it next is not to be called by the old name before it has written its own.
     fn drop(&mut self) {
-        let _ = self.file.set_len(0);
+        if !self.given {
+            let _ = self.file.set_len(0);
+        }
     }
 }
 
@@ -121,7 +146,13 @@ mod tests {
         assert_eq!((refused.code, refused.summary.as_str()), (Code::Locked, "run run-1 by ann@desk holds this host after 0 s"));
         drop(first);
         assert_eq!(Lock::holder(&sys), None);
-        Lock::take(&sys, &header("run-2"), Duration::ZERO).unwrap();
+        let given = Lock::take(&sys, &header("run-2"), Duration::ZERO).unwrap();
+        let guards = Lock::inherited(given.share().unwrap());
+        given.give();
+        assert_eq!(Lock::holder(&sys).unwrap().id, "run-2");
+        assert!(Lock::is_held(&sys));
+        drop(guards);
+        assert!(!Lock::is_held(&sys));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod command;
 pub mod condition;
 pub mod diff;
 pub mod grains;
+pub mod guard;
 pub mod history;
 mod keep;
 pub mod lock;
@@ -19,6 +20,7 @@ pub mod prune;
 pub mod revert;
 pub mod run;
 pub mod serve;
+mod stuck;
 pub mod wire;
 
 #[cfg(test)]

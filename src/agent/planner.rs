@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::condition::{self, Asker, Commands};
 use super::diff;
+use super::guard;
 use super::history;
 use super::projection::{Projection, Reads, View, differs, laid_over, telling};
 use super::protocol::PlanRequest;
@@ -138,7 +139,7 @@ fn plan_masked(sys: &System, mut request: PlanRequest, mask: &Mask) -> Result<Pl
     let turns = prune::without_stays(&request.lows, turns, &mut left);
     let steps: Vec<Step> = turns.iter().filter_map(|turn| step(&request.lows, turn, &turns, mask)).collect();
     let shown: BTreeSet<usize> = gathered(steps.iter().map(|step| step.low));
-    let host = HostPlan {
+    let mut host = HostPlan {
         unchanged: turns.iter().filter(|t| !t.listens && matches!(t.decision, Decision::Stay(_)) && !shown.contains(&t.low)).count(),
         fingerprint: fingerprint(&request, &steps, &turns, &reads, &commands.list())?,
         steps,
@@ -146,6 +147,7 @@ fn plan_masked(sys: &System, mut request: PlanRequest, mask: &Mask) -> Result<Pl
         commands: request.ran.iter().map(|line| mask.text(line)).chain(commands.list().iter().map(|(line, _)| mask.text(line))).collect(),
         notices: history::notices(sys)?.iter().chain(&left).map(|notice| mask.text(notice)).collect(),
     };
+    guard::mark_steps(sys, &request.lows, &turns, &mut host.steps);
     let origin = request.origin;
     Ok(Plan { origin, forget, lows: request.lows, functions, turns, reads, mask: mask.clone(), host, owed, grains: commands.grains })
 }
@@ -592,6 +594,7 @@ fn step(lows: &[Low], turn: &Turn, turns: &[Turn], mask: &Mask) -> Option<Step> 
         one_way: None,
         waits_for: Vec::new(),
         fails: None,
+        guard: None,
     };
     match &turn.decision {
         Decision::Do(deed) => {

@@ -54,6 +54,12 @@ pub enum Body {
     Apply(ApplyRequest),
     /// What taking runs back would change. Answered by `Planned`; the agent keeps the plan for `Apply`.
     PlanRollback(RollbackRequest),
+    /// This is a new connection: the run that waits to be confirmed is, or (`keep` false) is to be taken back at once. Answered by `Settled`,
+    /// when it is clear which way that went.
+    Confirm {
+        run: String,
+        keep: bool,
+    },
     /// The runs in this host's journal, newest first. Answered by `History`.
     Runs,
     /// Execution functions (`file.file_exists`, `pkg.version` …). Answered by `Answers`.
@@ -107,6 +113,8 @@ pub enum Body {
     Done(Outcome),
     #[cfg_attr(not(feature = "language"), serde(skip_deserializing))]
     Applied(Applied),
+    #[cfg_attr(not(feature = "language"), serde(skip_deserializing))]
+    Settled(Settled),
     #[cfg_attr(not(feature = "language"), serde(skip_deserializing))]
     History {
         runs: Vec<RunRecord>,
@@ -192,6 +200,22 @@ pub struct ApplyRequest {
     pub fingerprint: Hash,
     /// Becomes the journal's header.
     pub run: RunHeader,
+    /// For a plan that can cut the connection: so many seconds from the end of the run the host takes it back, unless it is confirmed.
+    /// While it is under way the controller says `Alive` every `HEARTBEAT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<u64>,
+}
+
+/// What became of a guarded run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Settled {
+    /// It stays, as it ended.
+    Confirmed(Applied),
+    /// The host took it back by a run of its own; `whole`: nothing of it is left.
+    TakenBack { by: String, tally: Tally, whole: bool },
+    /// The host knows no such run: nothing was changed.
+    NotBegun,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@ use std::time::Instant;
 use self::past::{Image, again, choose, images, owed, undone, within};
 use super::aside;
 use super::diff;
+use super::guard::table::Cuts;
 use super::history;
 use super::keep;
 use super::projection::{same, telling};
@@ -213,6 +214,11 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
     }
     let generation = sys.generation()?;
     let fingerprint = fingerprint(&runs, generation, &steps, &turns)?;
+    let cuts = Cuts::of(sys);
+    for (step, turn) in steps.iter_mut().zip(&turns) {
+        let change = if let Turn::Restore(r) = turn { Some((&r.key, &r.now, &r.before)) } else { None };
+        step.guard = cuts.as_ref().and_then(|cuts| cuts.step(change, step.command.as_deref()));
+    }
     let plan = HostPlan { steps, unchanged, fingerprint, generation, commands: Vec::new(), notices };
     let owed = owed(&journals);
     let mut made = prune::known_before(&journals);
@@ -405,6 +411,7 @@ fn command_step(low: usize, run: &str, command: &Noted, reason: String) -> Step 
         one_way: None,
         waits_for: Vec::new(),
         fails: None,
+        guard: None,
     }
 }
 
@@ -439,6 +446,7 @@ fn restore_step(sys: &System, low: usize, runs: &str, key: &Key, image: &Image, 
         one_way,
         waits_for: Vec::new(),
         fails: None,
+        guard: None,
     })
 }
 
@@ -541,6 +549,12 @@ fn run(sys: &System, noted: &Noted, tell: &mut dyn FnMut(Body)) -> Result<Vec<Ch
     let again = keep::command_again(sys, noted)?;
     sys.journal(&[Entry::Ran { shown: shown.clone(), command: again, again: true, undo: None, one_way: None }])?;
     sys.mutating(&format!("run {shown}"))?;
+    if let [program, .., unit] = command.argv.as_slice()
+        && program == "systemctl"
+    {
+        // One that the run made fail over and over would be refused for a while.
+        object::of(&Key::new(Kind::Service, unit))?.sweep(sys)?;
+    }
     let mut lines = super::serve::Lines::default();
     // What holds a secret may also say it, and nobody knows here which text it is.
     let quiet = matches!(noted, Noted::Kept { .. });

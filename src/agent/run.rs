@@ -330,7 +330,7 @@ impl<'a> Runner<'a> {
         (self.tell)(Body::Started { low: index });
         let begun = Instant::now();
         let mut comments = Vec::new();
-        let retry = low.control.retry.as_ref().filter(|_| !low.control.parallel);
+        let retry = low.control.retry.as_ref();
         let (mut attempts, mut earlier) = (1, Vec::new());
         let mut attempt = loop {
             let described =

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use super::guard::{self, Guard};
 use super::lock::Lock;
 use super::planner::{self, Plan};
-use super::protocol::{Applied, ApplyRequest, Body, CheckRequest, Hello, VERSION};
+use super::protocol::{Applied, ApplyRequest, Body, CheckRequest, Hello, SILENCE, VERSION};
+use super::stuck::Watch;
 use super::wire::{FromController, Wire, queue};
 use super::{grains, history, revert, run};
 use crate::diagnostic::{Code, Diagnostic, Result};
@@ -41,7 +43,8 @@ pub fn serve(root: &Path, mut input: impl Read + Send + 'static, output: Box<dyn
     let listener = wire.clone();
     std::thread::spawn(move || listener.listen(&mut input, send));
     let heart = Arc::downgrade(&wire);
-    std::thread::spawn(move || Wire::beat(&heart));
+    let worker = Watch::this_thread(sys.last_place());
+    std::thread::spawn(move || Wire::beat(&heart, worker));
 
     let mut session = Session { sys, wire: wire.clone(), kept: None, lock: None };
     while let Ok(request) = requests.recv() {
@@ -102,6 +105,7 @@ impl Session {
             }
             Body::Check(request) => self.check(&request),
             Body::Apply(request) => self.apply(stream, &request).map(Body::Applied),
+            Body::Confirm { run, keep } => guard::confirm(&self.sys, &run, keep).map(Body::Settled),
             Body::Runs => Ok(Body::History { runs: history::runs(&self.sys)? }),
             Body::Ask { calls, grains } => {
                 Ok(Body::Answers { answers: calls.iter().map(|call| super::call::answer(&self.sys, call, &grains)).collect() })
@@ -115,7 +119,11 @@ impl Session {
         let kept = self.kept.as_ref().ok_or_else(no_plan)?;
         match &mut self.lock {
             Some(lock) => lock.name(&request.run).map_err(|e| Diagnostic::io("name the lock's owner", &e))?,
-            None => self.lock = Some(Lock::take(&self.sys, &request.run, Duration::from_secs(request.lock_timeout))?),
+            None => {
+                self.lock = Some(Lock::take(&self.sys, &request.run, Duration::from_secs(request.lock_timeout))?);
+                // Who holds the lock has reached the host: what an earlier guard left undone when it went is not to come back at a boot.
+                guard::forget(&self.sys);
+            }
         }
         let checked = match kept {
             Kept::Plan(plan) => run::check(&self.sys, plan),
@@ -128,14 +136,21 @@ impl Session {
     }
 
     fn apply(&mut self, stream: u32, request: &ApplyRequest) -> Result<Applied> {
-        if self.lock.is_none() {
+        let Some(lock) = &self.lock else {
             return Err(Diagnostic::new(Code::Internal, "the host is not locked for this run").into());
-        }
+        };
         // A plan is carried out once: what it stands on is gone afterwards.
         let kept = self.kept.take().ok_or_else(no_plan)?;
         if kept.plan().fingerprint != request.fingerprint {
             return Err(Diagnostic::new(Code::Stale, "the plan to apply is not the one this host made last").hint("plan again").into());
         }
+        let guard = match request.guard.filter(|_| kept.plan().is_guarded()) {
+            Some(seconds) => {
+                self.wire.expect_contact(Some(SILENCE.max(Duration::from_secs(seconds))));
+                Some(Guard::start(&self.sys, &request.run, seconds, lock)?)
+            }
+            None => None,
+        };
         let wire = self.wire.clone();
         let mut tell = |body: Body| wire.say(stream, body);
         let mask = kept.mask();
@@ -145,6 +160,15 @@ impl Session {
         };
         if applied.is_err() {
             self.sys.abandon();
+        }
+        if let Some(guard) = guard {
+            self.wire.expect_contact(None);
+            self.lock.take().map(Lock::give);
+            // A run that was stopped is not to be confirmed half done: its guard takes it back at once.
+            match applied.is_ok() && !self.sys.cancelled() {
+                true => guard.ended(),
+                false => drop(guard),
+            }
         }
         applied.map_err(|fault| mask.diagnostic(*fault).into())
     }

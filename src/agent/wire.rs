@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::protocol::{Body, Frame, HEARTBEAT, MAGIC, Message, encode, read_frame, skip_to_magic};
+use super::stuck::Watch;
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::Hash;
 use crate::system::{Contents, Fetch};
@@ -39,6 +40,8 @@ pub struct Wire {
     gone: AtomicBool,
     /// A command stops with the session where it is all that the session is for.
     ends_with_session: AtomicBool,
+    /// When the controller was last heard and how long it may be silent, while a run is under way that can cut the connection.
+    contact: Mutex<Option<(Instant, Duration)>>,
     /// Where contents go, while somebody waits for them.
     arrivals: Mutex<Option<SyncSender<Arrival>>>,
 }
@@ -60,6 +63,7 @@ impl Wire {
             kill,
             gone: AtomicBool::new(false),
             ends_with_session: AtomicBool::new(false),
+            contact: Mutex::new(None),
             arrivals: Mutex::new(None),
         })
     }
@@ -95,6 +99,19 @@ impl Wire {
         }
     }
 
+    /// From now on the controller has to be heard from time to time, or what is under way is ended; `None`: not any more.
+    pub fn expect_contact(&self, patience: Option<Duration>) {
+        *locked(&self.contact) = patience.map(|patience| (Instant::now(), patience));
+    }
+
+    /// The connection may have been cut without anybody being told.
+    fn mind_contact(&self) {
+        if locked(&self.contact).is_some_and(|(heard, patience)| heard.elapsed() > patience) {
+            self.cancelled.store(true, Ordering::SeqCst);
+            self.kill.store(true, Ordering::SeqCst);
+        }
+    }
+
     /// Nobody is there any more: a run ends at its next state, a command now.
     fn stop(&self) {
         self.cancelled.store(true, Ordering::SeqCst);
@@ -124,6 +141,9 @@ impl Wire {
 
     fn sort(&self, input: &mut impl Read, requests: &SyncSender<Message>) -> Result<()> {
         while let Some(frame) = read_frame(input)? {
+            if let Some((heard, _)) = &mut *locked(&self.contact) {
+                *heard = Instant::now();
+            }
             let message = match frame {
                 Frame::Bytes(piece) => {
                     self.arrived(Arrival::Piece(piece));
@@ -171,13 +191,21 @@ impl Wire {
     }
 
     /// Says now and then that a busy agent is still there, as long as there is a session.
-    pub fn beat(session: &Weak<Wire>) {
+    /// One that hangs in a call of the system is given up: nothing else would end it.
+    pub fn beat(session: &Weak<Wire>, mut worker: Watch) {
         loop {
             std::thread::sleep(HEARTBEAT);
             let Some(wire) = session.upgrade() else { return };
+            wire.mind_contact();
             let stream = wire.current.load(Ordering::SeqCst);
-            if stream != 0 {
-                wire.say(stream, Body::Alive);
+            match if stream == 0 { None } else { worker.hangs() } {
+                Some(fault) => {
+                    wire.say(stream, Body::Failed(fault));
+                    #[expect(clippy::disallowed_methods, reason = "the worker never comes back, and with it goes the lock")]
+                    std::process::exit(1);
+                }
+                None if stream == 0 => worker.rests(),
+                None => wire.say(stream, Body::Alive),
             }
         }
     }

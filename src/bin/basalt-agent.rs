@@ -1,22 +1,27 @@
 //! The host side of basalt: serves one controller over standard input and output, then ends. Nothing of it stays on the host but the
 //! journal of its runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use basalt::agent::{serve, wire};
+use basalt::agent::{guard, serve, wire};
+use basalt::diagnostic::{Diagnostic, Result};
 
 const HELP: &str = "basalt-agent [serve] [--root DIR]   serve a controller over standard input and output
 basalt-agent monitor [--config FILE] [--daemon] [--dry-run]   keep filesystems from filling up (storage-ops.yaml)
+basalt-agent guard [--boot]         watch over a run that can cut the connection | take it back after a boot
 basalt-agent --version | --probe    say the version | do nothing (can programs run here?)";
 
 fn main() -> ExitCode {
     let mut root = PathBuf::from("/");
+    let mut serves = serve_standard_input as fn(&Path) -> Result<()>;
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "serve" => {}
             "monitor" => return monitor(args),
+            "guard" => serves = guard::watch,
+            "--boot" => serves = guard::boot,
             "--root" => match args.next() {
                 Some(dir) => root = dir.into(),
                 None => return wrong("--root needs a directory"),
@@ -41,10 +46,7 @@ fn main() -> ExitCode {
         Ok(root) => return wrong(&format!("{} is no directory", root.display())),
         Err(e) => return wrong(&format!("cannot use {} as the root: {e}", root.display())),
     };
-    let served = wire::standard_output()
-        .map_err(|e| basalt::diagnostic::Diagnostic::io("open standard output", &e).into())
-        .and_then(|output| serve::serve(&root, std::io::BufReader::new(std::io::stdin()), output));
-    match served {
+    match serves(&root) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => wrong(&error.summary),
     }
@@ -60,6 +62,11 @@ fn monitor(words: impl Iterator<Item = String>) -> ExitCode {
         }),
         Err(why) => wrong(&why),
     }
+}
+
+fn serve_standard_input(root: &Path) -> Result<()> {
+    let output = wire::standard_output().map_err(|e| Diagnostic::io("open standard output", &e))?;
+    serve::serve(root, std::io::BufReader::new(std::io::stdin()), output)
 }
 
 fn wrong(why: &str) -> ExitCode {

@@ -162,6 +162,7 @@ async fn finish(context: &Context, planned: Vec<Planned>, planned_summary: Summa
         canary: how.waves.canary,
         max_failures: how.waves.max_failures,
         lock_timeout: how.waves.lock_timeout,
+        guard_timeout: how.waves.guard.seconds(&context.settings),
     };
     for host in &planned {
         summary.unchanged += host.plan.unchanged;
@@ -173,8 +174,7 @@ async fn finish(context: &Context, planned: Vec<Planned>, planned_summary: Summa
     let Results { run: mut results, taken_back } = apply(&context.work, planned, &options, &mut summary).await;
     results.extend(summary.dropped.iter().cloned());
     if busy {
-        history.end(now_ms(), &results);
-        context.remember(&history);
+        context.remember_end(&mut history, &results);
         if let (false, Some(back)) = (taken_back.is_empty(), options.rollback) {
             let mut record = RunHistory::new(back, context.source.clone());
             record.end(now_ms(), &taken_back);

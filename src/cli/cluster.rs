@@ -192,7 +192,7 @@ async fn status(args: &StatusArgs, printer: Arc<Printer>) -> Ended {
     printer.json(&json!({"type": "cluster", "nodes": cluster.nodes.len(), "scale": cluster.scale().name()}));
     let name = if cluster.id.is_empty() { String::new() } else { format!("{}: ", clean(&cluster.id)) };
     printer.say(&format!("{name}{}, scale {}", count(cluster.nodes.len(), "node"), cluster.scale().name()));
-    Ok(exit_code(&codes, false, false))
+    Ok(exit_code(&codes, false))
 }
 
 /// Every node becomes what git says.

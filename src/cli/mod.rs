@@ -42,6 +42,7 @@ use crate::agent::protocol::Prune;
 use crate::diagnostic::{Code, Diagnostic};
 use crate::engine::event::Summary;
 use crate::engine::schedule::Batch;
+use crate::engine::settings::Settings;
 use print::{Color, Printer};
 
 /// Runs Salt's state language without Salt: plan, apply and roll back fleets of servers over SSH.
@@ -119,6 +120,9 @@ enum Command {
     /// Print the manual page
     Man,
 }
+
+/// Seconds until a host takes a run back that nobody confirms.
+const GUARD_TIMEOUT: u64 = 60;
 
 /// Which state repository, at which commit, and which hosts there are.
 #[derive(Args, Clone, Default)]
@@ -238,6 +242,22 @@ pub struct WaveArgs {
     /// Seconds to wait for another run on a host; 0 refuses at once
     #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true, help_heading = "Run")]
     lock_timeout: u64,
+    #[command(flatten)]
+    guard: GuardArgs,
+}
+
+/// How long a host waits to be reached anew.
+#[derive(Args, Clone, Default)]
+pub struct GuardArgs {
+    /// Seconds from the end of a run that can cut the connection until the host takes it back, unless it is reached over a new one
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Run")]
+    guard_timeout: Option<u64>,
+}
+
+impl GuardArgs {
+    fn seconds(&self, settings: &Settings) -> u64 {
+        self.guard_timeout.or(settings.guard_timeout).unwrap_or(GUARD_TIMEOUT)
+    }
 }
 
 /// What a command gives: its exit code, or the fault that ended it.
@@ -325,7 +345,7 @@ async fn dispatch(command: Command, color: Color) -> u8 {
         Ok(code) | Err(End::Code(code)) => code,
         Err(End::Fault(fault)) => {
             Printer::new(json, color).fault(&fault);
-            exit_code(&[fault.code], false, false)
+            exit_code(&[fault.code], false)
         }
     }
 }
@@ -345,13 +365,15 @@ fn man() -> Ended {
 }
 
 /// The exit code of a command over hosts: the worst of what happened, in the order of the contract.
-fn exit_code(codes: &[Code], reverted: bool, declined: bool) -> u8 {
+fn exit_code(codes: &[Code], declined: bool) -> u8 {
     let has = |wanted: fn(&Code) -> bool| codes.iter().any(wanted);
     if has(|c| matches!(c, Code::Interrupted)) {
         return 130;
     }
-    let general =
-        |c: &Code| !matches!(c, Code::Interrupted | Code::Locked | Code::Stale | Code::Failed | Code::Unreachable | Code::HostKey);
+    let general = |c: &Code| {
+        use Code::{Failed, HostKey, Interrupted, Locked, Stale, TakenBack, Unreachable};
+        !matches!(c, Interrupted | Locked | Stale | TakenBack | Failed | Unreachable | HostKey)
+    };
     if has(general) {
         return 1;
     }
@@ -361,7 +383,7 @@ fn exit_code(codes: &[Code], reverted: bool, declined: bool) -> u8 {
     if has(|c| matches!(c, Code::Stale)) {
         return 5;
     }
-    if reverted {
+    if has(|c| matches!(c, Code::TakenBack)) {
         return 7;
     }
     if has(|c| matches!(c, Code::Failed)) {
@@ -374,7 +396,7 @@ fn exit_code(codes: &[Code], reverted: bool, declined: bool) -> u8 {
 }
 
 fn summary_code(summary: &Summary) -> u8 {
-    exit_code(&summary.codes, summary.reverted, summary.declined)
+    exit_code(&summary.codes, summary.declined)
 }
 
 #[cfg(test)]
@@ -389,19 +411,19 @@ mod tests {
     #[test]
     fn the_worst_exit_code_wins() {
         use Code::*;
-        for (codes, reverted, code) in [
-            (&[][..], false, 0),
-            (&[Unreachable], false, 4),
-            (&[Unreachable, Failed], false, 3),
-            (&[HostKey], false, 4),
-            (&[Failed], true, 7),
-            (&[Stale, Failed], true, 5),
-            (&[Stale, Locked], false, 6),
-            (&[Locked, Compile], false, 1),
-            (&[Compile, Interrupted], false, 130),
+        for (codes, code) in [
+            (&[][..], 0),
+            (&[Unreachable], 4),
+            (&[Unreachable, Failed], 3),
+            (&[HostKey], 4),
+            (&[Failed, TakenBack], 7),
+            (&[TakenBack, Stale, Failed], 5),
+            (&[Stale, Locked], 6),
+            (&[Locked, Compile], 1),
+            (&[Compile, Interrupted], 130),
         ] {
-            assert_eq!(exit_code(codes, reverted, false), code, "{codes:?}");
+            assert_eq!(exit_code(codes, false), code, "{codes:?}");
         }
-        assert_eq!(exit_code(&[], false, true), 8);
+        assert_eq!(exit_code(&[], true), 8);
     }
 }

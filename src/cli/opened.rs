@@ -76,6 +76,7 @@ fn beneath(mut own: Settings) -> Result<Settings> {
     };
     own.connect_timeout = number("BASALT_CONNECT_TIMEOUT")?.or(own.connect_timeout);
     own.run_timeout = number("BASALT_RUN_TIMEOUT")?.or(own.run_timeout);
+    own.guard_timeout = number("BASALT_GUARD_TIMEOUT")?.or(own.guard_timeout);
     own.parallel = number("BASALT_PARALLEL")?.or(own.parallel);
     own.age_identity =
         std::env::var("BASALT_AGE_IDENTITY").ok().filter(|file| !file.is_empty()).map(|file| vec![file]).or(own.age_identity);

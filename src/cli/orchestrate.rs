@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::context::{Context, confirmed, now_ms, pillar_argument};
 use super::print::{Color, Printer, count};
-use super::{ConnectArgs, Ended, RepositoryArgs, exit_code};
+use super::{ConnectArgs, Ended, GuardArgs, RepositoryArgs, exit_code};
 use crate::agent::protocol::RunHeader;
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::answers::{Answered, Asking};
@@ -47,6 +47,8 @@ pub struct OrchestrateArgs {
     /// Seconds to wait for another run on a host; 0 refuses at once
     #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
     lock_timeout: u64,
+    #[command(flatten)]
+    guard: GuardArgs,
     /// One JSON object per line
     #[arg(long)]
     pub json: bool,
@@ -67,7 +69,7 @@ pub async fn run(mut args: OrchestrateArgs, color: Color) -> Ended {
         args.repository.commit = Some(record.commit.clone());
     }
     let context = Context::open(&args.repository, &args.connect, printer.clone())?;
-    let desk = Desk { context: &context, lock_timeout: args.lock_timeout };
+    let desk = Desk { context: &context, lock_timeout: args.lock_timeout, guard_timeout: args.guard.seconds(&context.settings) };
     let mut record = match begun {
         Some(record) if record.tree == context.source.tree => record,
         Some(record) => {
@@ -113,7 +115,7 @@ pub async fn run(mut args: OrchestrateArgs, color: Color) -> Ended {
         }
         if !confirmed(&printer, &context.work.stop, &format!("Carry out {}?", count(jobs.len(), "job"))).await? {
             printer.say("Nothing was changed.");
-            return Ok(exit_code(&[], false, true));
+            return Ok(exit_code(&[], true));
         }
     }
     printer.json(&json!({"type": "orchestration_started", "run": record.id, "jobs": jobs.len()}));
@@ -155,7 +157,7 @@ fn code(done: &Orchestrated) -> u8 {
     if done.interrupted {
         codes.push(Code::Interrupted);
     }
-    exit_code(&codes, false, false)
+    exit_code(&codes, false)
 }
 
 /// The record of an orchestration.
@@ -172,6 +174,7 @@ pub fn read(store: &dyn Store, id: &str) -> Result<Record> {
 struct Desk<'a> {
     context: &'a Context,
     lock_timeout: u64,
+    guard_timeout: u64,
 }
 
 impl Ground for Desk<'_> {
@@ -238,5 +241,9 @@ impl Ground for Desk<'_> {
 
     fn lock_timeout(&self) -> u64 {
         self.lock_timeout
+    }
+
+    fn guard_timeout(&self) -> u64 {
+        self.guard_timeout
     }
 }

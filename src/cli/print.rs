@@ -59,6 +59,8 @@ struct Recap {
     unreachable: bool,
     /// The host has told its own tally, or will not tell any.
     over: bool,
+    /// It took the run back by itself.
+    taken_back: bool,
 }
 
 impl Printer {
@@ -240,21 +242,22 @@ impl Printer {
         self.json(&summary_json(summary));
         let tallies = std::mem::take(&mut self.state().tallies);
         let width = tallies.keys().map(|h| h.chars().count()).max().unwrap_or(0);
-        for (host, Recap { tally, unreachable, .. }) in tallies {
+        for (host, Recap { tally, unreachable, taken_back, .. }) in tallies {
             let paint = match () {
-                () if unreachable || tally.failed > 0 => Paint::Red,
+                () if unreachable || taken_back || tally.failed > 0 => Paint::Red,
                 () if tally.changed > 0 => Paint::Cyan,
                 () => Paint::Green,
             };
             let host = format!("{:width$}", clean(&host));
             self.say(&format!(
-                "{}  ok={} changed={} failed={} skipped={} unreachable={}",
+                "{}  ok={} changed={} failed={} skipped={} unreachable={}{}",
                 self.paint(paint, &host),
                 tally.ok,
                 tally.changed,
                 tally.failed,
                 tally.skipped,
-                u8::from(unreachable)
+                u8::from(unreachable),
+                if taken_back { "  taken back" } else { "" }
             ));
         }
     }
@@ -263,13 +266,13 @@ impl Printer {
     fn step_text(&self, step: &Step) -> String {
         let (sign, paint) = sign(step.action, step.fails.is_some());
         let mut text = format!("  {} {}", self.paint(paint, sign), self.paint(paint, &step.state));
-        let _ = write!(text, "  {}", clean(&step.name));
+        let _ = write!(text, "  {}", line(&step.name));
         let place = if step.id == step.name || step.state.starts_with("rollback.") {
             step.sls.clone()
         } else {
             format!("{}, {}", step.id, step.sls)
         };
-        let _ = writeln!(text, "  {}", self.paint(Paint::Dim, &format!("({})", clean(&place))));
+        let _ = writeln!(text, "  {}", self.paint(Paint::Dim, &format!("({})", line(&place))));
         let mut more = |label: &str, body: &str| {
             for line in body.lines() {
                 let _ = writeln!(text, "      {label}{}", clean(line));
@@ -286,6 +289,9 @@ impl Printer {
         for change in &step.changes {
             text.push_str(&self.change_text(change, step));
         }
+        if let Some(what) = &step.guard {
+            let _ = writeln!(text, "      {}", self.paint(Paint::Yellow, &format!("guarded: it can cut the connection ({})", clean(what))));
+        }
         if let Some(why) = &step.one_way {
             let _ = writeln!(text, "      {}", self.paint(Paint::Yellow, &format!("cannot be taken back: {}", clean(why))));
         }
@@ -299,7 +305,7 @@ impl Printer {
         if step.changes.len() > 1 && change.key.name != step.name {
             let (sign, paint) = sign(change.action, false);
             let name = if change.key.kind == Kind::File { change.key.name.clone() } else { change.key.to_string() };
-            let mut line = format!("{} {}", self.paint(paint, sign), clean(&name));
+            let mut line = format!("{} {}", self.paint(paint, sign), line(&name));
             if diff.lines().count() == 1 {
                 let _ = write!(line, "  {}", clean(diff.trim_end()));
                 diff = "";
@@ -372,7 +378,7 @@ impl Sink for Printer {
             }
             Event::RunStarted { run, hosts } => self.say(&format!("Run {run} on {}.", count(hosts, "host"))),
             Event::StateStarted { host, step, done, of } => {
-                let what = step.map_or_else(String::new, |s| format!("{} {}", s.state, clean(&s.name)));
+                let what = step.map_or_else(String::new, |s| format!("{} {}", s.state, line(&s.name)));
                 self.state().progress.busy(host, &format!("{}/{of} {what}", done + 1));
             }
             Event::Line { host, text } => {
@@ -383,7 +389,7 @@ impl Sink for Printer {
             Event::HostDone { host, applied } => {
                 let mut state = self.state();
                 state.progress.idle(host);
-                *state.tallies.entry(host.to_owned()).or_default() = Recap { tally: applied.tally, unreachable: false, over: true };
+                *state.tallies.entry(host.to_owned()).or_default() = Recap { tally: applied.tally, over: true, ..Recap::default() };
                 if let Some(why) = &applied.stopped {
                     let line = format!("{host}: stopped: {}\n", clean(why));
                     state.progress.suspend(|| out(&line));
@@ -404,6 +410,17 @@ impl Sink for Printer {
             Event::JobFailed { fault, .. } => self.fault(fault),
             Event::JobDone { id, result, comment, .. } => self.job_done(id, result, comment),
             Event::Answered { host, value } => self.say(&answer_text(&self.paint(Paint::Bold, &clean(host)), value)),
+            Event::Confirmed { host, .. } => self.say(&format!("{host}: confirmed over a new connection.")),
+            Event::RolledBack { host, run, changes, guard: Some(why), .. } => {
+                let mut state = self.state();
+                state.progress.idle(host);
+                let recap = state.tallies.entry(host.to_owned()).or_default();
+                (recap.over, recap.taken_back) = (true, true);
+                drop(state);
+                let line =
+                    format!("{host}: run {run} was taken back by the host itself, {} changed: {}", count(changes, "object"), clean(why));
+                self.say(&self.paint(Paint::Red, &line));
+            }
             Event::RolledBack { host, run, changes, .. } => {
                 self.say(&format!("{host}: run {run} taken back, {} changed.", count(changes, "object")))
             }
@@ -438,7 +455,7 @@ impl Printer {
             Verdict::Skipped => ("skipped", Paint::Yellow),
         };
         let what = if id == name || state.starts_with("rollback.") { name.to_owned() } else { format!("{id} ({name})") };
-        let mut text = format!("{host}  {}  {state}  {}", self.paint(paint, word), clean(&what));
+        let mut text = format!("{host}  {}  {state}  {}", self.paint(paint, word), line(&what));
         if matches!(outcome.result, Verdict::Failed | Verdict::Skipped) {
             for line in outcome.comment.lines() {
                 let _ = write!(text, "\n    {}", clean(line));
@@ -504,8 +521,9 @@ fn event_json(event: &Event<'_>) -> Option<serde_json::Value> {
         }
         Event::JobFailed { fault, .. } => return Some(fault_json("warning", fault)),
         Event::Answered { host, value } => json!({"type": "answer", "host": host, "value": value}),
-        Event::RolledBack { host, run, by, changes } => {
-            json!({"type": "rolled_back", "host": host, "run": run, "by": by, "changes": changes})
+        Event::Confirmed { host, run } => json!({"type": "confirmed", "host": host, "run": run}),
+        Event::RolledBack { host, run, by, changes, guard } => {
+            json!({"type": "rolled_back", "host": host, "run": run, "by": by, "changes": changes, "guard": guard})
         }
         Event::Busy { .. } | Event::StateStarted { .. } | Event::JobPlanned { .. } => return None,
     })
@@ -537,7 +555,7 @@ pub fn step_json(step: &Step) -> serde_json::Value {
     let diff: String = step.changes.iter().map(|c| c.diff.as_str()).collect();
     json!({
         "id": step.id, "state": step.state, "name": step.name, "sls": step.sls, "action": step.action, "reason": step.reason,
-        "diff": diff, "known": step.action != Action::Unknown, "one_way": step.one_way, "fails": step.fails, "command": step.command,
+        "diff": diff, "known": step.action != Action::Unknown, "one_way": step.one_way, "fails": step.fails, "command": step.command, "guard": step.guard,
         "objects": step.changes.iter().map(change_json).collect::<Vec<_>>(),
     })
 }
@@ -591,6 +609,11 @@ pub fn clean(text: &str) -> String {
     })
 }
 
+/// The same of what is to stay one line: the name of a file may have a line break in it.
+fn line(text: &str) -> String {
+    clean(text).replace('\n', "\\n")
+}
+
 /// Not everything that was said could be written: a full disk.
 static LOST: AtomicBool = AtomicBool::new(false);
 
@@ -621,6 +644,7 @@ mod tests {
     #[test]
     fn a_hostile_name_does_not_reach_the_terminal() {
         assert_eq!(clean("a\x1b[2Jb\r\tc\u{202e}d"), "a\\u{1b}[2Jb\\r\tc\\u{202e}d");
+        assert_eq!(line("/etc/a\n  + file.managed  /etc/b"), "/etc/a\\n  + file.managed  /etc/b");
     }
 
     #[test]

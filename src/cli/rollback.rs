@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::context::{Context, confirmed, now_ms};
+use super::context::{Context, confirmed};
 use super::print::{Color, Printer, count};
-use super::{ConnectArgs, Ended, RepositoryArgs, TargetArgs, summary_code};
+use super::{ConnectArgs, Ended, GuardArgs, RepositoryArgs, TargetArgs, summary_code};
 use crate::diagnostic::Code;
 use crate::engine::apply::{ApplyOptions, Results, apply, close_all};
 use crate::engine::event::Event;
@@ -34,6 +34,8 @@ pub struct RollbackArgs {
     repository: RepositoryArgs,
     #[command(flatten)]
     connect: ConnectArgs,
+    #[command(flatten)]
+    guard: GuardArgs,
     /// Seconds to wait for another run on a host; 0 refuses at once
     #[arg(long, value_name = "SECONDS", default_value_t = 0, hide_default_value = true)]
     lock_timeout: u64,
@@ -63,6 +65,7 @@ pub async fn take_back(repository: &RepositoryArgs, connect: &ConnectArgs, run: 
         repository: repository.clone(),
         connect: connect.clone(),
         lock_timeout: 0,
+        guard: GuardArgs::default(),
         json: printer.is_json(),
     };
     one(&args, &context, Some(run), yes).await
@@ -131,20 +134,26 @@ async fn one(args: &RollbackArgs, context: &Context, run: Option<&str>, yes: boo
     let sizes: Vec<(String, usize)> = planned.iter().map(|p| (p.session.host.id.clone(), p.plan.steps.len())).collect();
     let header = context.run_header(vec![run.clone()]);
     let mut done = summary.dropped_only();
-    let options =
-        ApplyOptions { run: header.clone(), rollback: None, batch: None, canary: 0, max_failures: None, lock_timeout: args.lock_timeout };
+    let options = ApplyOptions {
+        run: header.clone(),
+        rollback: None,
+        batch: None,
+        canary: 0,
+        max_failures: None,
+        lock_timeout: args.lock_timeout,
+        guard_timeout: args.guard.seconds(&context.settings),
+    };
     let mut history = RunHistory::new(header.clone(), context.source.clone());
     context.remember(&history);
     let Results { run: mut results, .. } = apply(&context.work, planned, &options, &mut done).await;
     for result in &results {
-        if result.fault.is_none() && result.stopped.is_none() && result.tally.failed == 0 {
+        if result.fault.is_none() && result.stopped.is_none() && result.taken_back.is_none() && result.tally.failed == 0 {
             let changes = sizes.iter().find(|(host, _)| *host == result.host).map_or(0, |(_, n)| *n);
-            context.work.sink.event(Event::RolledBack { host: &result.host, run: &run, by: &header.id, changes });
+            context.work.sink.event(Event::RolledBack { host: &result.host, run: &run, by: &header.id, changes, guard: None });
         }
     }
     results.extend(done.dropped.iter().cloned());
-    history.end(now_ms(), &results);
-    context.remember(&history);
+    context.remember_end(&mut history, &results);
     printer.run_summary(&done);
     Ok(summary_code(&done))
 }

@@ -3,10 +3,11 @@
 use clap::Args;
 use serde_json::json;
 
-use super::context::{Context, store_of};
+use super::context::{Context, now_ms, store_of};
 use super::print::{Color, Paint, Printer, clean, count};
 use super::{Ended, RepositoryArgs};
 use crate::diagnostic::{Code, Diagnostic, Result, nearest};
+use crate::engine::apply::HostResult;
 use crate::engine::history::{RunHistory, time_text};
 use crate::store::Store;
 
@@ -52,7 +53,7 @@ pub fn run(args: RunsArgs, color: Color) -> Ended {
         printer.json(&run_json(run));
         let outcome = run.outcome();
         let paint = match outcome {
-            "failed" | "unfinished" | "stopped" | "unreachable" => Paint::Red,
+            "failed" | "unfinished" | "stopped" | "unreachable" | "taken back" => Paint::Red,
             "changed" => Paint::Cyan,
             _ => Paint::Green,
         };
@@ -114,6 +115,7 @@ pub fn show(args: ShowRunArgs, color: Color) -> Ended {
             u8::from(result.unreachable)
         ));
         lines.extend(result.fault.iter().chain(&result.stopped).map(|f| format!("    {}", clean(f))));
+        lines.extend(result.taken_back.iter().map(|why| format!("    taken back by the host itself: {}", clean(why))));
     }
     printer.say(&lines.join("\n"));
     Ok(0)
@@ -135,6 +137,14 @@ fn read(store: &dyn Store, key: &str) -> Result<RunHistory> {
 }
 
 impl Context {
+    /// Writes down how a run ended, and the runs by which hosts took it back themselves.
+    pub fn remember_end(&self, run: &mut RunHistory, results: &[HostResult]) {
+        let now = now_ms();
+        run.end(now, results);
+        self.remember(run);
+        run.taken_back(now, results).iter().for_each(|run| self.remember(run));
+    }
+
     /// Writes a run's record; a store that cannot be written is a warning, never a reason to fail a run.
     pub fn remember(&self, run: &RunHistory) {
         let written = serde_json::to_vec(run)

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::event::{Event, Summary};
+use super::guard::{self, End};
 use super::plan::{Name, Planned, Work};
 use super::schedule::{Batch, may_go_on, waves};
 use super::session::{Blobs, Session};
@@ -24,6 +25,8 @@ pub struct ApplyOptions {
     pub max_failures: Option<usize>,
     /// Seconds to wait for another run on a host to end.
     pub lock_timeout: u64,
+    /// Seconds until a host takes back a run that can cut the connection, where nobody confirms it.
+    pub guard_timeout: u64,
 }
 
 /// What became of one host.
@@ -34,12 +37,25 @@ pub struct HostResult {
     pub fault: Option<Diagnostic>,
     /// Why it did not come to its end, where no fault says so.
     pub stopped: Option<String>,
+    /// The host took the run back by itself.
+    pub taken_back: Option<TakenBack>,
+}
+
+/// A run that its host took back because nobody confirmed it.
+#[derive(Clone, Debug)]
+pub struct TakenBack {
+    /// The run that did it.
+    pub by: String,
+    pub tally: Tally,
+    /// Nothing of it is left.
+    pub whole: bool,
+    pub why: String,
 }
 
 impl HostResult {
     /// Of a host to which nothing has happened yet.
     pub fn of(host: impl Into<String>) -> HostResult {
-        HostResult { host: host.into(), tally: Tally::default(), fault: None, stopped: None }
+        HostResult { host: host.into(), tally: Tally::default(), fault: None, stopped: None, taken_back: None }
     }
 
     pub fn is_unreachable(&self) -> bool {
@@ -79,7 +95,11 @@ pub async fn apply(work: &Work, planned: Vec<Planned>, options: &ApplyOptions, s
         let wave: Vec<Planned> = ready.drain(..size.min(ready.len())).collect();
         for (result, session, wave_summary) in run_wave(work, wave, options).await {
             summary.add_applied(&wave_summary);
-            if result.fault.is_some() || result.tally.failed > 0 || (result.stopped.is_some() && !work.stop.is_pulled()) {
+            if result.fault.is_some()
+                || result.taken_back.is_some()
+                || result.tally.failed > 0
+                || (result.stopped.is_some() && !work.stop.is_pulled())
+            {
                 failed += 1;
             }
             touched.extend(session);
@@ -101,7 +121,7 @@ pub async fn apply(work: &Work, planned: Vec<Planned>, options: &ApplyOptions, s
     results.extend(ready.iter().map(begun));
     close_all(ready.into_iter().map(|host| host.session).collect()).await;
     let taken_back = match &options.rollback {
-        Some(back) if failed > 0 => take_back(work, touched, &options.run, back, summary).await,
+        Some(back) if failed > 0 => take_back(work, touched, options, back, summary).await,
         _ => {
             close_all(touched).await;
             Vec::new()
@@ -155,20 +175,26 @@ async fn checked(
 async fn run_wave(work: &Work, wave: Vec<Planned>, options: &ApplyOptions) -> Vec<(HostResult, Option<Session>, Summary)> {
     let mut tasks = JoinSet::new();
     for host in wave {
-        let (work, run) = (work.clone(), options.run.clone());
-        tasks.spawn(async move { apply_host(&work, host, &run).await });
+        let (work, run, guard) = (work.clone(), options.run.clone(), options.guard_timeout);
+        tasks.spawn(async move { apply_host(&work, host, &run, guard).await });
     }
     tasks.join_all().await
 }
 
 /// Applies one host's plan. The session comes back while it lives, for a rollback.
-async fn apply_host(work: &Work, host: Planned, run: &RunHeader) -> (HostResult, Option<Session>, Summary) {
+async fn apply_host(work: &Work, host: Planned, run: &RunHeader, guard: u64) -> (HostResult, Option<Session>, Summary) {
     let Planned { mut session, plan, blobs, names } = host;
     let id = session.host.id.clone();
     let mut summary = Summary::default();
     let mut result = HostResult::of(&id);
     session.renew(work.run_timeout);
-    let (told, applied) = apply_plan(work, &mut session, &plan, &blobs, &names, run, &mut summary).await;
+    let (told, applied, taken_back) = apply_guarded(work, &mut session, &plan, &blobs, &names, run, guard, &mut summary).await;
+    if taken_back.is_some() {
+        // How its states ended is of no account any more, and neither is how the connection did.
+        summary.codes.push(Code::TakenBack);
+        (result.tally, result.taken_back) = (told, taken_back);
+        return (result, None, summary);
+    }
     match applied {
         Ok(applied) => {
             work.sink.event(Event::HostDone { host: &id, applied: &applied });
@@ -193,15 +219,61 @@ async fn apply_host(work: &Work, host: Planned, run: &RunHeader) -> (HostResult,
     }
 }
 
-/// Carries the kept plan of a session out and turns its messages into events. Gives what became of its states as they were told, which is
-/// all that is known when the host is lost on the way.
-pub async fn apply_plan(
+/// As `apply_plan`; a plan that can cut the connection is confirmed over a new one, or the host takes it back.
+#[expect(clippy::too_many_arguments, reason = "what `apply_plan` needs, and how long the host waits")]
+async fn apply_guarded(
     work: &Work,
     session: &mut Session,
     plan: &HostPlan,
     blobs: &Blobs,
     names: &[Name],
     run: &RunHeader,
+    seconds: u64,
+    summary: &mut Summary,
+) -> (Tally, Result<Applied>, Option<TakenBack>) {
+    let guard = plan.is_guarded().then_some(seconds);
+    let (told, applied) = apply_plan(work, session, plan, blobs, names, run, guard, summary).await;
+    if guard.is_none() {
+        return (told, applied, None);
+    }
+    let host = session.host.clone();
+    // What was lost on the way may have come to its end: the host knows.
+    let ended = match &applied {
+        Ok(applied) => applied.stopped.is_none() || applied.tally.failed > 0,
+        Err(fault) => fault.code != Code::Interrupted,
+    };
+    match guard::settle(work, &host, run, seconds, ended).await {
+        Ok(End::Confirmed(known)) => {
+            work.sink.event(Event::Confirmed { host: &host.id, run: &run.id });
+            (told, applied.or(Ok(known)), None)
+        }
+        Ok(End::Nothing) => (told, applied, None),
+        Ok(End::TakenBack(back)) => {
+            let TakenBack { by, tally, whole, why } = &back;
+            work.sink.event(Event::RolledBack { host: &host.id, run: &run.id, by, changes: tally.changed, guard: Some(why) });
+            if !whole {
+                let fault = Diagnostic::new(Code::Failed, format!("{} could take run {} back in part only", host.id, run.id))
+                    .hint(format!("`basalt rollback --run {} {}` tries again", run.id, host.id));
+                work.sink.event(Event::HostFailed { host: &host.id, fault: &fault });
+                summary.count_fault(&fault);
+            }
+            (told, applied, Some(back))
+        }
+        Err(fault) => (told, Err(fault), None),
+    }
+}
+
+/// Carries the kept plan of a session out and turns its messages into events. Gives what became of its states as they were told, which is
+/// all that is known when the host is lost on the way.
+#[expect(clippy::too_many_arguments, reason = "one place calls it, and each is another part of a host")]
+async fn apply_plan(
+    work: &Work,
+    session: &mut Session,
+    plan: &HostPlan,
+    blobs: &Blobs,
+    names: &[Name],
+    run: &RunHeader,
+    guard: Option<u64>,
     summary: &mut Summary,
 ) -> (Tally, Result<Applied>) {
     let id = session.host.id.clone();
@@ -229,7 +301,7 @@ pub async fn apply_plan(
         }
         _ => {}
     };
-    let applied = session.apply(&plan.fingerprint, run, blobs, &mut event).await;
+    let applied = session.apply(&plan.fingerprint, run, guard, blobs, &mut event).await;
     let mut told = Tally { ok: plan.unchanged, ..Tally::default() };
     for (low, verdict) in ends {
         told.count(verdict);
@@ -248,15 +320,23 @@ fn name_of(step: &Step) -> Name {
 }
 
 /// `--rollback-on-failure`: takes this run back on every host it touched, over the sessions that still hold the locks.
-async fn take_back(work: &Work, sessions: Vec<Session>, run: &RunHeader, back: &RunHeader, summary: &mut Summary) -> Vec<HostResult> {
+async fn take_back(
+    work: &Work,
+    sessions: Vec<Session>,
+    options: &ApplyOptions,
+    back: &RunHeader,
+    summary: &mut Summary,
+) -> Vec<HostResult> {
     let mut tasks = JoinSet::new();
     for mut session in sessions {
-        let (work, run, back) = (work.clone(), run.id.clone(), back.clone());
+        let (work, run, back, guard) = (work.clone(), options.run.id.clone(), back.clone(), options.guard_timeout);
         tasks.spawn(async move {
             let id = session.host.id.clone();
-            let result = take_back_host(&work, &mut session, &run, &back).await;
+            let result = take_back_host(&work, &mut session, &run, &back, guard).await;
             match &result {
-                Ok(Some((changes, _))) => work.sink.event(Event::RolledBack { host: &id, run: &run, by: &back.id, changes: *changes }),
+                Ok(Some((changes, _))) => {
+                    work.sink.event(Event::RolledBack { host: &id, run: &run, by: &back.id, changes: *changes, guard: None });
+                }
                 Ok(None) => {}
                 Err(fault) => work.sink.event(Event::HostFailed { host: &id, fault }),
             }
@@ -269,7 +349,7 @@ async fn take_back(work: &Work, sessions: Vec<Session>, run: &RunHeader, back: &
         match result {
             Ok(None) => {}
             Ok(Some((_, tally))) => {
-                summary.reverted = true;
+                summary.codes.push(Code::TakenBack);
                 results.push(HostResult { tally, ..HostResult::of(host) });
             }
             Err(fault) => {
@@ -282,7 +362,7 @@ async fn take_back(work: &Work, sessions: Vec<Session>, run: &RunHeader, back: &
 }
 
 /// `None`: the run had not begun there.
-async fn take_back_host(work: &Work, session: &mut Session, run: &str, back: &RunHeader) -> Result<Option<(usize, Tally)>> {
+async fn take_back_host(work: &Work, session: &mut Session, run: &str, back: &RunHeader, guard: u64) -> Result<Option<(usize, Tally)>> {
     // Who asked for this does not want half of it, whatever signal ended the run.
     session.unstoppable();
     session.renew(work.run_timeout);
@@ -292,7 +372,12 @@ async fn take_back_host(work: &Work, session: &mut Session, run: &str, back: &Ru
     let plan = session.plan_rollback(RollbackRequest { run: run.to_owned(), with_later: false, destroy_data: false }).await?;
     let mut summary = Summary::default();
     session.check(back, 0, &Blobs::new()).await?;
-    let (_, applied) = apply_plan(work, session, &plan, &Blobs::new(), &[], back, &mut summary).await;
+    let (_, applied, undone) = apply_guarded(work, session, &plan, &Blobs::new(), &[], back, guard, &mut summary).await;
+    if let Some(undone) = undone {
+        return Err(Diagnostic::new(Code::Failed, format!("taking run {run} back cut the connection, and was itself taken back"))
+            .detail(undone.why)
+            .into());
+    }
     let applied = applied?;
     if applied.tally.failed > 0 || applied.stopped.is_some() {
         return Err(Diagnostic::new(Code::Failed, format!("run {run} could be taken back in part only"))

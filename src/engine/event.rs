@@ -101,12 +101,18 @@ pub enum Event<'a> {
         host: &'a str,
         value: &'a Value,
     },
-    /// A host was taken back.
+    /// A run that can cut the connection stays: the host was reached over a new one.
+    Confirmed {
+        host: &'a str,
+        run: &'a str,
+    },
+    /// A host was taken back. `guard`: by itself, and why nobody confirmed the run.
     RolledBack {
         host: &'a str,
         run: &'a str,
         by: &'a str,
         changes: usize,
+        guard: Option<&'a str>,
     },
 }
 
@@ -141,8 +147,6 @@ pub struct Summary {
     pub failed: usize,
     /// The faults met, for the exit code.
     pub codes: Vec<Code>,
-    /// Something was taken back.
-    pub reverted: bool,
     pub declined: bool,
 }
 

@@ -28,6 +28,9 @@ pub struct HostHistory {
     /// Why it did not come to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopped: Option<String>,
+    /// The host took it back by itself, because nobody confirmed it: why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_back: Option<String>,
 }
 
 impl RunHistory {
@@ -43,9 +46,21 @@ impl RunHistory {
                 fault: result.fault.as_ref().map(|f| f.summary.clone()),
                 unreachable: result.is_unreachable(),
                 stopped: result.stopped.clone(),
+                taken_back: result.taken_back.as_ref().map(|back| back.why.clone()),
             };
             self.hosts.insert(result.host.clone(), host);
         }
+    }
+
+    /// The runs by which hosts took this one back themselves.
+    pub fn taken_back(&self, now: u64, results: &[HostResult]) -> Vec<RunHistory> {
+        let mut runs: BTreeMap<String, RunHistory> = BTreeMap::new();
+        for (result, back) in results.iter().filter_map(|result| Some((result, result.taken_back.as_ref()?))) {
+            let header = RunHeader { id: back.by.clone(), ..self.header.taken_back(1) };
+            let run = runs.entry(back.by.clone()).or_insert_with(|| RunHistory::new(header, self.source.clone()));
+            run.end(now, &[HostResult { tally: back.tally, ..HostResult::of(&result.host) }]);
+        }
+        runs.into_values().collect()
     }
 
     /// In one word.
@@ -53,6 +68,7 @@ impl RunHistory {
         let any = |test: fn(&HostHistory) -> bool| self.hosts.values().any(test);
         match () {
             () if self.ended == 0 => "unfinished",
+            () if any(|h| h.taken_back.is_some()) => "taken back",
             () if any(|h| h.tally.failed > 0 || (h.fault.is_some() && !h.unreachable)) => "failed",
             () if any(|h| h.stopped.is_some()) => "stopped",
             () if any(|h| h.unreachable) => "unreachable",

@@ -29,6 +29,11 @@ pub type Opening<'a> = Pin<Box<dyn Future<Output = Result<Link>> + Send + 'a>>;
 pub trait Connect: Send + Sync {
     /// Starts the agent on the host and shakes hands with it.
     fn open<'a>(&'a self, host: &'a Host) -> Opening<'a>;
+
+    /// The same over a connection of its own, which nothing that is open already helps to come about.
+    fn open_anew<'a>(&'a self, host: &'a Host) -> Opening<'a> {
+        self.open(host)
+    }
 }
 
 /// The last of what the other side wrote to its standard error.

@@ -14,6 +14,7 @@ pub mod download;
 pub mod event;
 pub mod facts;
 pub mod grains;
+pub mod guard;
 pub mod history;
 pub mod import;
 pub mod link;

@@ -8,9 +8,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::grains::Grains;
-use super::link::{Connect, Link};
+use super::link::{Connect, Link, Opening};
 use crate::agent::protocol::{
-    Answer, Applied, ApplyRequest, Body, Call, CheckRequest, Hello, Message, PlanRequest, RollbackRequest, RunHeader, RunRecord,
+    Answer, Applied, ApplyRequest, Body, Call, CheckRequest, HEARTBEAT, Hello, Message, PlanRequest, RollbackRequest, RunHeader, RunRecord,
+    Settled,
 };
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::fleet::Host;
@@ -57,9 +58,18 @@ pub struct Session {
 
 impl Session {
     pub async fn open(connect: &dyn Connect, host: Host, stop: Stop, deadline: Instant) -> Result<Session> {
+        Session::over(connect.open(&host), host.clone(), stop, deadline).await
+    }
+
+    /// Over a connection that shares nothing with those that are open.
+    pub async fn open_anew(connect: &dyn Connect, host: Host, stop: Stop, deadline: Instant) -> Result<Session> {
+        Session::over(connect.open_anew(&host), host.clone(), stop, deadline).await
+    }
+
+    async fn over(opening: Opening<'_>, host: Host, stop: Stop, deadline: Instant) -> Result<Session> {
         let mut early = stop.clone();
         let link = tokio::select! {
-            link = connect.open(&host) => link?,
+            link = opening => link?,
             () = early.pulled(1) => return Err(interrupted().into()),
             () = sleep_until(deadline) => return Err(late(&host, "connecting").into()),
         };
@@ -94,17 +104,27 @@ impl Session {
         }
     }
 
-    /// Carries the kept plan out; `event` gets `Started`, `Line` and `Done` as they come.
+    /// Carries the kept plan out; `event` gets `Started`, `Line` and `Done` as they come. `guard`: seconds until a run that can cut the
+    /// connection is taken back, where nobody confirms it.
     pub async fn apply(
         &mut self,
         fingerprint: &Hash,
         run: &RunHeader,
+        guard: Option<u64>,
         blobs: &Blobs,
         event: &mut (dyn FnMut(Body) + Send),
     ) -> Result<Applied> {
-        let request = ApplyRequest { fingerprint: fingerprint.clone(), run: run.clone() };
+        let request = ApplyRequest { fingerprint: fingerprint.clone(), run: run.clone(), guard };
         match self.converse(Body::Apply(request), blobs, event).await? {
             Body::Applied(applied) => Ok(applied),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Confirms a run by having come over a new connection, or says that it is not to stay; learns which way it went.
+    pub async fn confirm(&mut self, run: &str, keep: bool) -> Result<Settled> {
+        match self.converse(Body::Confirm { run: run.to_owned(), keep }, &Blobs::new(), &mut |_| {}).await? {
+            Body::Settled(settled) => Ok(settled),
             other => Err(unexpected(&other)),
         }
     }
@@ -152,6 +172,9 @@ impl Session {
     async fn converse(&mut self, request: Body, blobs: &Blobs, event: &mut (dyn FnMut(Body) + Send)) -> Result<Body> {
         self.streams += 1;
         let stream = self.streams;
+        // A host that may be cut off has to know for how long it has not heard of us.
+        let heard = matches!(&request, Body::Apply(ApplyRequest { guard: Some(_), .. }));
+        let mut word = Instant::now() + HEARTBEAT;
         self.link.send(stream, request).await?;
         let mut deadline = self.deadline;
         let mut stopping: Option<Diagnostic> = None;
@@ -165,6 +188,11 @@ impl Session {
                     stopping = Some(interrupted());
                     deadline = Instant::now() + GRACE;
                     self.link.send(stream, Body::Cancel).await?;
+                    continue;
+                }
+                () = sleep_until(word), if heard => {
+                    word = Instant::now() + HEARTBEAT;
+                    self.link.send(stream, Body::Alive).await?;
                     continue;
                 }
                 () = sleep_until(deadline) => {

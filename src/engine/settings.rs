@@ -30,6 +30,8 @@ pub struct Settings {
     pub connect_timeout: Option<u64>,
     /// The whole run on one host.
     pub run_timeout: Option<u64>,
+    /// From the end of a run that can cut the connection until the host takes it back.
+    pub guard_timeout: Option<u64>,
     /// Hosts worked on at the same time.
     pub parallel: Option<u64>,
     /// gpg's home folder, where it is not the user's own.
@@ -49,7 +51,7 @@ const DEEPEST: u64 = 20_000;
 
 pub type Roots = BTreeMap<String, Vec<String>>;
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "repository",
     "file_roots",
     "pillar_roots",
@@ -58,6 +60,7 @@ const KEYS: [&str; 14] = [
     "plan_commands",
     "connect_timeout",
     "run_timeout",
+    "guard_timeout",
     "parallel",
     "gpg_keydir",
     "age_identity",
@@ -118,6 +121,7 @@ impl Settings {
                 },
                 "connect_timeout" => settings.connect_timeout = Some(number(file, value)?),
                 "run_timeout" => settings.run_timeout = Some(number(file, value)?),
+                "guard_timeout" => settings.guard_timeout = Some(number(file, value)?),
                 "parallel" => settings.parallel = Some(number(file, value)?),
                 "gpg_keydir" => settings.gpg_keydir = Some(text_of(file, value)?),
                 "age_identity" => settings.age_identity = Some(texts_of(file, value)?),
@@ -202,6 +206,7 @@ impl Settings {
             plan_commands: self.plan_commands.or(other.plan_commands),
             connect_timeout: self.connect_timeout.or(other.connect_timeout),
             run_timeout: self.run_timeout.or(other.run_timeout),
+            guard_timeout: self.guard_timeout.or(other.guard_timeout),
             parallel: self.parallel.or(other.parallel),
             gpg_keydir: self.gpg_keydir.or(other.gpg_keydir),
             age_identity: self.age_identity.or(other.age_identity),

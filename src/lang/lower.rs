@@ -174,16 +174,16 @@ fn control(chunk: &Chunk) -> Result<Control, Box<Diagnostic>> {
     })
 }
 
-/// Salt's defaults for what is left out or of the wrong kind. `retry: false` is none.
+/// Salt's defaults for what is left out or of the wrong kind, nothing at all too. `retry: false` is none.
 fn retry(value: &Value) -> Option<Retry> {
     let map = match value {
-        Value::Bool(false) | Value::Null => return None,
+        Value::Bool(false) => return None,
         Value::Map(map) => Some(map),
         _ => None,
     };
     let number = |key: &str, default: u32| {
         let given = map.and_then(|map| map.get(key)?.as_int());
-        given.and_then(|n| u32::try_from(n).ok()).unwrap_or(default)
+        given.map_or(default, |n| u32::try_from(n.max(0)).unwrap_or(u32::MAX))
     };
     let until = map.and_then(|map| map.get("until")?.as_bool()).unwrap_or(true);
     Some(Retry { attempts: number("attempts", 2), until, interval: number("interval", 30), splay: number("splay", 0) })

@@ -46,6 +46,8 @@ pub trait Ground: Send + Sync {
     fn now_ms(&self) -> u64;
     /// Seconds to wait for another run on a host.
     fn lock_timeout(&self) -> u64;
+    /// Seconds until a host takes back a run that can cut the connection, where nobody confirms it.
+    fn guard_timeout(&self) -> u64;
 }
 
 /// What became of an orchestration.
@@ -268,15 +270,24 @@ impl Carry<'_> {
         self.remember();
         let mut history = ground.new_history(run.clone());
         ground.remember_run(&history);
-        let options =
-            ApplyOptions { run, rollback: None, batch: task.batch, canary: 0, max_failures: None, lock_timeout: ground.lock_timeout() };
+        let options = ApplyOptions {
+            run,
+            batch: task.batch,
+            rollback: None,
+            canary: 0,
+            max_failures: None,
+            lock_timeout: ground.lock_timeout(),
+            guard_timeout: ground.guard_timeout(),
+        };
         let mut applied = summary.dropped_only();
         let mut results = apply(&work, planned, &options, &mut applied).await.run;
         results.extend(summary.dropped.iter().cloned());
         history.end(ground.now_ms(), &results);
         ground.remember_run(&history);
+        history.taken_back(ground.now_ms(), &results).iter().for_each(|run| ground.remember_run(run));
         let changed = results.iter().any(|host| host.tally.changed > 0);
-        let failed = |host: &&HostResult| host.fault.is_some() || host.tally.failed > 0 || host.stopped.is_some();
+        let failed =
+            |host: &&HostResult| host.fault.is_some() || host.taken_back.is_some() || host.tally.failed > 0 || host.stopped.is_some();
         let failed: Vec<String> = results.iter().filter(failed).map(|host| host.host.clone()).collect();
         Ok(outcome(&task.on, &failed, results.len(), changed, applied.codes))
     }

@@ -77,4 +77,8 @@ impl Connect for Remote {
     fn open<'a>(&'a self, host: &'a Host) -> Opening<'a> {
         if host.is_local() { self.local.open(host) } else { self.ssh.open(host) }
     }
+
+    fn open_anew<'a>(&'a self, host: &'a Host) -> Opening<'a> {
+        if host.is_local() { self.local.open_anew(host) } else { self.ssh.open_anew(host) }
+    }
 }

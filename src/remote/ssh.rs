@@ -34,6 +34,8 @@ const HANDSHAKES: usize = 8;
 const BURST: Duration = Duration::from_millis(500);
 /// Seconds for which a master stays after its last session.
 const PERSIST: u32 = 60;
+/// How ssh ends when it is ssh itself that failed.
+const NOT_CONNECTED: &str = "status 255";
 /// A socket's path may have 104 bytes on some systems, of which ssh itself needs 17 while it makes one, and our names 17.
 const LONGEST_DIRECTORY: usize = 69;
 
@@ -68,6 +70,35 @@ impl Ssh {
             None => self.cold(&socket, &command, host, tried).await?,
         };
         push::start(wire, host, &self.settings.agents, sudo_password).await
+    }
+
+    /// An ssh of its own, which no master helps: whether the host can still be reached is what it is to show.
+    async fn start_anew(&self, host: &Host) -> Result<Link> {
+        let sudo_password = self.settings.sudo_password_of(host);
+        let answers = self.answers(self.directory.as_ref().map_err(Error::clone)?, host)?;
+        let mut command = Command::new("ssh");
+        command.args(self.login(None, host)?);
+        command.args(["-T", "--", &host.address, &push::command(host, &self.settings.agents, sudo_password.is_some())]);
+        self.ask_us(&mut command, &answers);
+        let wire = local::spawn(command, self.settings.silence)?;
+        let errors = wire.errors.clone();
+        push::start(wire, host, &self.settings.agents, sudo_password).await.map_err(|error| match error.detail.contains(NOT_CONNECTED) {
+            true => fault::explain(host, &errors.text(), &answers.asked(), self.settings.password_of(host).is_some()),
+            false => error,
+        })
+    }
+
+    /// Who answers what one ssh asks.
+    fn answers(&self, directory: &Path, host: &Host) -> Result<Answers> {
+        let number = self.questions.fetch_add(1, Ordering::Relaxed);
+        let questions = directory.join(format!("ask-{:x}-{number:x}", std::process::id()));
+        let password = self.settings.password_of(host).cloned();
+        Answers::serve(questions, password, host.key_password.clone())
+            .map_err(|error| Diagnostic::io("make a socket to answer ssh", &error).into())
+    }
+
+    fn ask_us(&self, ssh: &mut Command, answers: &Answers) {
+        ssh.env("SSH_ASKPASS", &self.askpass).env("SSH_ASKPASS_REQUIRE", "force").env(askpass::SOCKET, answers.socket());
     }
 
     /// One master for all that would log in alike.
@@ -127,20 +158,13 @@ impl Ssh {
     /// Starts a master and waits until it has logged in and gone to the background.
     async fn log_in(&self, socket: &Path, host: &Host, deadline: Instant) -> Result<()> {
         let turn = self.handshakes.acquire().await;
-        let number = self.questions.fetch_add(1, Ordering::Relaxed);
-        let questions = socket.with_file_name(format!("ask-{:x}-{number:x}", std::process::id()));
-        let password = self.settings.password_of(host).cloned();
-        let answers = Answers::serve(questions, password, host.key_password.clone())
-            .map_err(|error| Diagnostic::io("make a socket to answer ssh", &error))?;
+        let answers = self.answers(socket.parent().unwrap_or(socket), host)?;
 
         let mut command = Command::new("ssh");
-        let known = self.known_hosts(host)?;
-        command
-            .args(login(socket, host, known.as_deref(), self.settings.identity_of(host), self.settings.timeout_of(host)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        command.env("SSH_ASKPASS", &self.askpass).env("SSH_ASKPASS_REQUIRE", "force").env(askpass::SOCKET, answers.socket());
+        let login = self.login(Some(socket), host)?;
+        command.args(login).args(["-N", "-f", "--", &host.address]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        self.ask_us(&mut command, &answers);
         // Ctrl-C at the terminal is for basalt, not for the masters.
         command.process_group(0).kill_on_drop(true);
         let mut ssh = command.spawn().map_err(|error| fault::no_ssh(&error))?;
@@ -170,6 +194,11 @@ impl Ssh {
             let _ = timeout(Duration::from_millis(200), collecting).await;
         }
         Err(fault::explain(host, &errors.text(), &answers.asked(), self.settings.password_of(host).is_some()))
+    }
+
+    fn login(&self, master: Option<&Path>, host: &Host) -> Result<Vec<String>> {
+        let known = self.known_hosts(host)?;
+        Ok(login(master, host, known.as_deref(), self.settings.identity_of(host), self.settings.timeout_of(host)))
     }
 
     /// A known_hosts of its own for a host whose keys are known here.
@@ -211,19 +240,29 @@ impl Connect for Ssh {
     fn open<'a>(&'a self, host: &'a Host) -> Opening<'a> {
         Box::pin(self.start(host))
     }
+
+    fn open_anew<'a>(&'a self, host: &'a Host) -> Opening<'a> {
+        Box::pin(self.start_anew(host))
+    }
 }
 
 fn inode(socket: &Path) -> Option<u64> {
     std::fs::metadata(socket).ok().map(|there| there.ino())
 }
 
-/// The arguments of a master. The first value of an option counts, so the roster's come first.
-fn login(socket: &Path, host: &Host, known: Option<&Path>, identity: Option<&Path>, patience: Duration) -> Vec<String> {
+/// How an ssh logs in: as a master with this socket, or for itself alone. The first value of an option counts, so the roster's come first.
+fn login(master: Option<&Path>, host: &Host, known: Option<&Path>, identity: Option<&Path>, patience: Duration) -> Vec<String> {
     let mut args: Vec<String> = Vec::new();
     let mut option = |text: String| args.extend(["-o".to_owned(), text]);
+    if master.is_none() {
+        // Before the roster's: a master of the user's own is an old connection too.
+        ["ControlPath=none", "ControlMaster=no"].map(str::to_owned).into_iter().for_each(&mut option);
+    }
     host.ssh_options.iter().cloned().for_each(&mut option);
-    option(format!("ControlPath={}", socket.display().to_string().replace('%', "%%")));
-    option(format!("ControlPersist={PERSIST}"));
+    if let Some(socket) = master {
+        option(format!("ControlPath={}", socket.display().to_string().replace('%', "%%")));
+        option(format!("ControlPersist={PERSIST}"));
+    }
     option(format!("ConnectTimeout={}", patience.as_secs().max(1)));
     for fixed in [
         "ControlMaster=yes",
@@ -261,7 +300,6 @@ fn login(socket: &Path, host: &Host, known: Option<&Path>, identity: Option<&Pat
     if let Some(port) = host.port {
         args.extend(["-p".to_owned(), port.to_string()]);
     }
-    args.extend(["-N", "-f", "--", &host.address].map(str::to_owned));
     args
 }
 

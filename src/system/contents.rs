@@ -9,7 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{Stat, copy_hashing, hash_of, open_file};
+use super::files::{Holes, Stat, copy_hashing, hash_of, open_file};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::Hash;
 
@@ -187,7 +187,9 @@ impl Contents {
             return to.write_all(bytes).map_err(|e| failed(e).into());
         }
         let from = self.file(hash).and_then(|path| open_file(&path).ok()).ok_or_else(|| changed(hash))?;
-        if copy_hashing(from, to).map_err(failed)? == *hash { Ok(()) } else { Err(changed(hash).into()) }
+        let mut holes = Holes(to);
+        let copied = copy_hashing(from, &mut holes).and_then(|hash| holes.end().map(|()| hash));
+        if copied.map_err(failed)? == *hash { Ok(()) } else { Err(changed(hash).into()) }
     }
 
     /// A file that has this content, as far as can be told without reading it.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -95,6 +95,10 @@ impl System {
     }
 
     fn walk(&self, host_path: &str, follow: bool) -> PathBuf {
+        if let Ok(mut last) = self.last_place.lock() {
+            last.clear();
+            last.push(host_path);
+        }
         // The kernel does it where the root is the machine's own.
         if self.root() == Path::new("/") { Path::new("/").join(host_path) } else { self.walk_always(host_path, follow) }
     }
@@ -374,6 +378,32 @@ pub(super) fn copy_hashing(mut from: impl Read, mut to: impl Write) -> io::Resul
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
+    }
+}
+
+/// A file that is written from its beginning; where there is nothing but zeros it gets holes, so that a huge and empty one stays as small
+/// as it was.
+pub(super) struct Holes<'a>(pub &'a File);
+
+impl Holes<'_> {
+    /// The end may be a hole, too.
+    pub(super) fn end(mut self) -> io::Result<()> {
+        let length = self.0.stream_position()?;
+        self.0.set_len(length)
+    }
+}
+
+impl Write for Holes<'_> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        if piece.len() < 4096 || piece.iter().any(|byte| *byte != 0) {
+            return self.0.write(piece);
+        }
+        self.0.seek_relative(i64::try_from(piece.len()).map_err(io::Error::other)?)?;
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid};
 
-use super::files::{apply_xattrs, copy_hashing, hash_of, open_file, set_mtime, xattrs_of};
+use super::files::{Holes, apply_xattrs, copy_hashing, hash_of, open_file, set_mtime, xattrs_of};
 use super::{Stat, System};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::Hash;
@@ -36,7 +36,10 @@ impl System {
         // A clone costs nothing where the filesystem can; what it holds is checked all the same.
         let kept = match rustix::fs::ioctl_ficlone(&to, &from) {
             Ok(()) => hash_of(&to),
-            Err(_) => copy_hashing(&from, &to),
+            Err(_) => {
+                let mut holes = Holes(&to);
+                copy_hashing(&from, &mut holes).and_then(|hash| holes.end().map(|()| hash))
+            }
         };
         if kept.map_err(failed)? != *hash {
             let _ = fs::remove_file(&partly);

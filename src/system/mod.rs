@@ -17,8 +17,8 @@ pub mod tests;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::Hash;
@@ -42,6 +42,8 @@ pub struct System {
     contents: Contents,
     run: RefCell<Option<journal::Run>>,
     cancelled: Arc<AtomicBool>,
+    /// Where it looked last, for who sees that it hangs there.
+    last_place: Arc<Mutex<PathBuf>>,
 }
 
 /// Counts mutations and stops at the one a test asked for.
@@ -65,6 +67,7 @@ impl System {
             contents: Contents::new(spool),
             run: RefCell::new(None),
             cancelled: Arc::default(),
+            last_place: Arc::default(),
             root,
         }
     }
@@ -101,6 +104,11 @@ impl System {
     /// Who sets it makes `cancelled` true.
     pub fn cancel_flag(&self) -> Arc<AtomicBool> {
         self.cancelled.clone()
+    }
+
+    /// The path that was looked at last, now and from now on.
+    pub fn last_place(&self) -> Arc<Mutex<PathBuf>> {
+        self.last_place.clone()
     }
 
     /// The fault point before every mutation; `what` names it in errors and traces.
