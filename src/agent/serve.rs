@@ -163,7 +163,9 @@ impl Session {
         }
         if let Some(guard) = guard {
             self.wire.expect_contact(None);
-            self.lock.take().map(Lock::give);
+            if let Some(lock) = self.lock.take() {
+                lock.give();
+            }
             // A run that was stopped is not to be confirmed half done: its guard takes it back at once.
             match applied.is_ok() && !self.sys.cancelled() {
                 true => guard.ended(),
