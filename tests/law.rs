@@ -194,7 +194,7 @@ macro_rules! areas {
 
 areas! {
     scenarios_of_files "files" scenarios_of_edits "edits" scenarios_of_accounts "accounts" scenarios_of_commands "commands"
-    scenarios_of_requisites "requisites" scenarios_of_texts "texts" scenarios_of_tools "tools" scenarios_of_packages "packages"
+    scenarios_of_requisites "requisites" scenarios_of_texts "texts" scenarios_of_tools "tools" scenarios_of_packages "packages" scenarios_of_dnf "dnf"
     scenarios_of_services "services" scenarios_of_servers "servers" scenarios_of_storage "storage" scenarios_of_databases "databases"
 }
 
@@ -219,10 +219,7 @@ fn in_scenarios(area: &str) {
     let sample = sample();
     let mut scenarios = scenario::scenarios(area);
     scenarios.retain(|s| only(&s.name) && (all() || sample.contains(&s.name)));
-    let mut specs = Vec::new();
-    for (systemd, spec) in [(false, Spec::light("light")), (true, Spec::systemd("server").disks(&["300m", "300m"]))] {
-        specs.extend(scenarios.iter().any(|s| s.systemd == systemd).then_some(spec));
-    }
+    let specs = scenario::hosts(&scenarios);
     if specs.is_empty() {
         return Notes::default().end(&format!("scenarios-{area}"));
     }
@@ -231,10 +228,10 @@ fn in_scenarios(area: &str) {
     lab.commit("the top file");
     let mut notes = Notes::default();
     for (number, scenario) in scenarios.iter().enumerate() {
-        let host = &lab[if scenario.systemd { "server" } else { "light" }];
+        let host = &lab[scenario.host.as_str()];
         let mut killed = 0;
         let held = play(&lab, host, scenario, number as u64, &mut killed);
-        notes.row(json!({"case": scenario.name, "functions": scenario::functions(scenario), "where": scenario.host(), "stopped": 0,
+        notes.row(json!({"case": scenario.name, "functions": scenario::functions(scenario), "where": scenario.host, "stopped": 0,
             "killed": killed, "undone": 0, "all": all(), "held": held.is_ok()}));
         notes.broken.extend(held.err().map(|fault| format!("{}, {fault}", scenario.name)));
         host.reset();

@@ -4,7 +4,7 @@
 //!
 //! ```yaml
 //! - name: what the scenario is about
-//!   host: light                # where: `light` (sshd only), or `systemd`
+//!   host: light                # where: `light` (sshd only), `systemd`, or `dnf` (systemd, of Red Hat's kind)
 //!   before: touch /etc/x       # optional: a shell script that makes what is there first
 //!   files: {a.conf: text}      # optional: more files of `states/`
 //!   make: tar cf a.tar a.conf  # optional: a shell script that makes files there, on the controller
@@ -39,7 +39,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use basalt::function;
-use lab::host::Spec;
 use lab::{Host, Lab};
 use scenario::{AREAS, Scenario, Step, functions, scenarios, text};
 use serde_json::{Value, json};
@@ -59,7 +58,7 @@ macro_rules! areas {
     };
 }
 
-areas! { files edits accounts commands requisites texts tools packages services servers storage databases }
+areas! { files edits accounts commands requisites texts tools packages dnf services servers storage databases }
 
 /// Functions that need what the lab has not (device-mapper, kernel modules and servers, swap of its own, Python and its packages); their law is
 /// held with recorded commands.
@@ -88,10 +87,7 @@ fn run(area: &str) {
     }
     let only = std::env::var("TRUTH_ONLY").unwrap_or_default();
     let scenarios: Vec<Scenario> = scenarios(area).into_iter().filter(|s| s.name.contains(&only)).collect();
-    let mut specs = Vec::new();
-    for (systemd, spec) in [(false, Spec::light("light")), (true, Spec::systemd("server").disks(&["300m", "300m"]))] {
-        specs.extend(scenarios.iter().any(|s| s.systemd == systemd).then_some(spec));
-    }
+    let specs = scenario::hosts(&scenarios);
     if specs.is_empty() {
         return;
     }
@@ -100,11 +96,11 @@ fn run(area: &str) {
     lab.commit("the top file");
     let (mut notes, mut lies) = (String::new(), Vec::new());
     for scenario in &scenarios {
-        let host = &lab[if scenario.systemd { "server" } else { "light" }];
+        let host = &lab[scenario.host.as_str()];
         let mut told = Told { at: scenario.name.clone(), ..Told::default() };
         play(&lab, host, scenario, &mut told);
         let functions = functions(scenario);
-        notes += &json!({"area": area, "name": scenario.name, "host": scenario.host(), "functions": functions,
+        notes += &json!({"area": area, "name": scenario.name, "host": scenario.host, "functions": functions,
             "steps": scenario.steps.len(), "planned": told.planned, "unknown": told.unknown, "equal": told.lies.is_empty()})
         .to_string();
         notes.push('\n');

@@ -4,6 +4,7 @@
 use super::condition::Truth;
 use super::projection::{Look, Projection};
 use crate::diagnostic::{Code, Result};
+use crate::object::packages::manager;
 use crate::plan::{Hash, Key, Kind};
 use crate::system::{Command, FileKind};
 use crate::value::Value;
@@ -62,13 +63,23 @@ pub fn there(projection: &Projection, kind: Kind, name: &str) -> Result<Truth> {
     })
 }
 
-/// Whether dpkg knows a package: installed, or removed with its configuration left.
-fn package(projection: &Projection, name: &str) -> Result<Truth> {
-    let key = Key::new(Kind::Packages, "apt");
+/// Whether this manager of packages knows one: installed, or (dpkg) removed with its configuration left.
+fn package(projection: &Projection, manager: &str, name: &str) -> Result<Truth> {
+    let key = Key::new(Kind::Packages, manager);
     Ok(match projection.undecided(&key) {
         Some(low) => Truth::After(vec![low]),
         None => projection.now(&key)?.contains_key(name).into(),
     })
+}
+
+/// Whether rpm has a package of this name. Where it asks for more than a name, or another manager than dnf is over it, rpm itself is asked.
+fn rpm(projection: &Projection, name: &str) -> Result<Option<Truth>> {
+    let key = manager::key(projection.sys);
+    if key.name != "dnf" {
+        return Ok(None);
+    }
+    let truth = package(projection, "dnf", name)?;
+    Ok(matches!(truth, Truth::Yes | Truth::After(_)).then_some(truth))
 }
 
 /// Whether a unit has one of these attributes.
@@ -152,8 +163,9 @@ fn simple(projection: &Projection, words: &[&str], command: &Command) -> Result<
             unit(projection, name, &["enabled", "static"]).map(Some)
         }
         ("dpkg", ["-s" | "--status", name]) | ("dpkg-query", ["-W" | "-s" | "--show" | "--status", name]) if !name.contains(['*', '?']) => {
-            package(projection, name).map(Some)
+            package(projection, "apt", name).map(Some)
         }
+        ("rpm", ["-q" | "--query", name]) if !name.starts_with('-') => rpm(projection, name),
         ("grep" | "egrep" | "fgrep", args) => grep(projection, program, args, command),
         _ => Ok(None),
     }

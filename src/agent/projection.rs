@@ -14,7 +14,7 @@ use crate::value::{Attrs, Value, attributes, those};
 
 /// Attributes that only serve to restore a thing exactly, or that tell of another object's state (a user's home, its neighbours in the
 /// file, a unit's file). They never make a plan stale and never differ from what is wanted unless wanted.
-const ONLY_RESTORED: [&str; 7] = ["size", "mtime", "xattrs", "files", "home_exists", "exists", "static"];
+const ONLY_RESTORED: [&str; 9] = ["size", "mtime", "xattrs", "files", "home_exists", "exists", "static", "@locks", "@keys"];
 
 /// What `lstat` tells of a path, as far as conditions ask for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -404,6 +404,10 @@ impl There for View<'_, '_> {
 
     fn put(&self, bytes: Vec<u8>) -> Hash {
         self.projection.sys.contents().add(bytes)
+    }
+
+    fn packages(&self) -> Key {
+        object::packages::manager::key(self.projection.sys)
     }
 
     fn uncertain(&self) -> bool {

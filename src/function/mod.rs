@@ -53,7 +53,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, LazyLock};
 
 use crate::diagnostic::Result;
-use crate::plan::{Hash, Key, Low};
+use crate::plan::{Hash, Key, Kind, Low};
 use crate::system::Command;
 use crate::value::Attrs;
 
@@ -145,6 +145,11 @@ pub trait There {
 
     /// Makes bytes known (a file's new contents) and gives their hash.
     fn put(&self, bytes: Vec<u8>) -> Hash;
+
+    /// The key of the host's packages: the manager's name is in it.
+    fn packages(&self) -> Key {
+        Key::new(Kind::Packages, "apt")
+    }
 
     /// Whether some earlier step of this plan runs commands or is unknown, so that what is there may yet change unseen.
     fn uncertain(&self) -> bool;

@@ -4,6 +4,7 @@
 use super::args::Args;
 use super::{Arg, ArgKind, Entry, Function, Run, There, Want, cmd, service};
 use crate::diagnostic::{Result, nearest};
+use crate::object::packages::manager;
 use crate::plan::{Key, Kind, Low};
 use crate::system::Command;
 use crate::value::{Attrs, Map, Value, attributes};
@@ -41,6 +42,8 @@ enum Deed {
     Command,
     /// A command that makes effective what is there.
     Fixed(&'static [&'static str]),
+    /// The package lists are fetched.
+    Refresh,
     /// There is no Salt whose caches, modules or events these are.
     Nothing,
 }
@@ -60,7 +63,7 @@ const KNOWN: &[(&str, Deed)] = &[
     ("mine.flush", Deed::Nothing),
     ("mine.send", Deed::Nothing),
     ("mine.update", Deed::Nothing),
-    ("pkg.refresh_db", Deed::Fixed(&["apt-get", "-q", "update"])),
+    ("pkg.refresh_db", Deed::Refresh),
     ("saltutil.clear_cache", Deed::Nothing),
     ("saltutil.refresh_grains", Deed::Nothing),
     ("saltutil.refresh_modules", Deed::Nothing),
@@ -92,6 +95,8 @@ struct Module {
     waits: bool,
     wants: Vec<(Key, Attrs)>,
     run: Option<Run>,
+    /// What it runs fetches the package lists, whichever way this host has for that.
+    refresh: bool,
     names: String,
 }
 
@@ -160,7 +165,7 @@ fn unknown(args: &Args, function: &str) -> crate::diagnostic::Error {
 
 fn parse(low: &Low, waits: bool) -> Result<Box<dyn Function>> {
     let args = Args(low);
-    let mut module = Module { waits, wants: Vec::new(), run: None, names: String::new() };
+    let mut module = Module { waits, wants: Vec::new(), run: None, refresh: false, names: String::new() };
     for call in calls(low) {
         let Some((_, deed)) = KNOWN.iter().find(|(name, _)| *name == call.function) else { return Err(unknown(&args, &call.function)) };
         let needed = |name: &str| call.get(0, name).ok_or_else(|| args.error(format!("{} needs the argument {name}", call.function)));
@@ -175,6 +180,10 @@ fn parse(low: &Low, waits: bool) -> Result<Box<dyn Function>> {
                 let value = if *on { Value::Bool(true) } else { Value::Null };
                 module.wants.push((Key::new(Kind::Service, unit()?), attributes([((*attribute).to_owned(), value)])));
                 None
+            }
+            Deed::Refresh => {
+                module.refresh = true;
+                Some(Run { again: true, ..Run::new(Command::default(), "") })
             }
             Deed::Fixed(argv) => Some(Run { again: true, ..Run::new(Command::new(argv.iter().copied()), argv.join(" ")) }),
             Deed::Command => {
@@ -201,13 +210,18 @@ fn parse(low: &Low, waits: bool) -> Result<Box<dyn Function>> {
 }
 
 impl Module {
-    fn now(&self) -> Want {
-        match (&self.run, self.wants.is_empty()) {
-            (Some(run), true) => Want::Run(run.clone()),
-            (Some(run), false) => Want::Then(self.wants.clone(), run.clone()),
+    fn now(&self, there: &dyn There) -> Result<Want> {
+        let mut run = self.run.clone();
+        if let Some(run) = run.as_mut().filter(|_| self.refresh) {
+            let argv = manager::of(&there.packages().name)?.refresh();
+            (run.shown, run.command) = (argv.join(" "), Command::new(argv));
+        }
+        Ok(match (run, self.wants.is_empty()) {
+            (Some(run), true) => Want::Run(run),
+            (Some(run), false) => Want::Then(self.wants.clone(), run),
             (None, false) => Want::Is(self.wants.clone()),
             (None, true) => Want::Nothing(format!("{} has nothing to do here", self.names)),
-        }
+        })
     }
 }
 
@@ -216,12 +230,12 @@ impl Function for Module {
         Ok(self.wants.iter().map(|(key, _)| key.clone()).collect())
     }
 
-    fn want(&self, _: &dyn There) -> Result<Want> {
-        Ok(if self.waits { Want::Nothing("nothing it watches changes".to_owned()) } else { self.now() })
+    fn want(&self, there: &dyn There) -> Result<Want> {
+        if self.waits { Ok(Want::Nothing("nothing it watches changes".to_owned())) } else { self.now(there) }
     }
 
-    fn react(&self, _: &dyn There, _cause: &str) -> Result<Option<Want>> {
-        Ok(Some(self.now()))
+    fn react(&self, there: &dyn There, _cause: &str) -> Result<Option<Want>> {
+        self.now(there).map(Some)
     }
 }
 

@@ -3,15 +3,19 @@
 use super::args::Args;
 use super::{Arg, ArgKind, Entry, Function, There, Want};
 use crate::diagnostic::{Code, Diagnostic, Result};
-use crate::object::packages::version;
-use crate::plan::{Key, Kind, Low};
+use crate::object::packages::manager;
+use crate::object::packages::version::{self, Order};
+use crate::plan::{Key, Low};
 use crate::value::{Attrs, Value};
 
 const NAME: Arg = Arg::new("name", ArgKind::Str, "", "The package, where pkgs names none.");
 const PKGS: Arg = Arg::new("pkgs", ArgKind::Any, "", "Packages: names, or mappings of name and version.");
 const VERSION: Arg = Arg::new("version", ArgKind::Str, "", "The version: exact, with `*`, or `>=1.2,<2`.");
 const REFRESH: Arg = Arg::new("refresh", ArgKind::Bool, "False", "Fetch the package lists first, once a run.");
-const FROMREPO: Arg = Arg::new("fromrepo", ArgKind::Str, "", "The release to take packages from (apt's -t).");
+const FROMREPO: Arg = Arg::new("fromrepo", ArgKind::Str, "", "The release (apt) or repository (dnf) to take packages from, and no other.");
+const ENABLEREPO: Arg = Arg::new("enablerepo", ArgKind::Strs, "", "dnf: repositories to use besides.");
+const DISABLEREPO: Arg = Arg::new("disablerepo", ArgKind::Strs, "", "dnf: repositories not to use.");
+const SETOPT: Arg = Arg::new("setopt", ArgKind::Strs, "", "dnf: settings for this transaction. Example: best=False");
 const RECOMMENDS: Arg = Arg::new("install_recommends", ArgKind::Bool, "", "Whether recommended packages come along.");
 const SKIP_VERIFY: Arg = Arg::new("skip_verify", ArgKind::Bool, "False", "Accept packages without a valid signature.");
 const HOLD: Arg = Arg::new("hold", ArgKind::Bool, "", "Hold the packages at their version, or let them go.");
@@ -40,9 +44,9 @@ const INSTALLED: &[Arg] = &[
     accepted("normalize"),
     accepted("pkg_verify"),
     accepted("cache_valid_time"),
-    accepted("enablerepo"),
-    accepted("disablerepo"),
-    accepted("setopt"),
+    ENABLEREPO,
+    DISABLEREPO,
+    SETOPT,
     accepted("force_yes"),
     accepted("upgrade"),
     accepted("runas"),
@@ -65,8 +69,9 @@ const LATEST: &[Arg] = &[
     accepted("binhost"),
     accepted("oneshot"),
     accepted("slot"),
-    accepted("enablerepo"),
-    accepted("disablerepo"),
+    ENABLEREPO,
+    DISABLEREPO,
+    SETOPT,
 ];
 const REMOVED: &[Arg] =
     &[NAME, PKGS, VERSION, IGNORE_EPOCH, accepted("normalize"), accepted("setopt"), accepted("force_yes"), accepted("refresh")];
@@ -160,6 +165,12 @@ fn pkg(low: &Low, goal: Goal) -> Result<Box<dyn Function>> {
             options.insert(option.into(), Value::Bool(true));
         }
     }
+    for (arg, option) in [("enablerepo", "@enablerepo"), ("disablerepo", "@disablerepo"), ("setopt", "@setopt")] {
+        let list = args.strs(arg)?;
+        if !list.is_empty() && matches!(goal, Goal::Installed | Goal::Latest) {
+            options.insert(option.into(), Value::List(list.into_iter().map(Value::Str).collect()));
+        }
+    }
     let sources = sources(&args)?;
     let packages = if goal == Goal::UpToDate {
         names(&args, "pkgs")?.unwrap_or_default()
@@ -238,10 +249,6 @@ fn sources(args: &Args) -> Result<Vec<(String, String)>> {
     Ok(out)
 }
 
-fn key() -> Key {
-    Key::new(Kind::Packages, "apt")
-}
-
 /// Version and marks of what is installed.
 fn version_of<'a>(all: &'a Attrs, name: &str) -> Option<(&'a str, bool)> {
     let text = all.get(name)?.as_str()?;
@@ -252,8 +259,8 @@ fn version_of<'a>(all: &'a Attrs, name: &str) -> Option<(&'a str, bool)> {
 }
 
 impl Function for Pkg {
-    fn objects(&self, _: &dyn There) -> Result<Vec<Key>> {
-        Ok(vec![key()])
+    fn objects(&self, there: &dyn There) -> Result<Vec<Key>> {
+        Ok(vec![there.packages()])
     }
 
     fn parts(&self) -> Vec<String> {
@@ -261,13 +268,21 @@ impl Function for Pkg {
     }
 
     fn want(&self, there: &dyn There) -> Result<Want> {
-        let all = there.get(&key());
+        let key = there.packages();
+        let manager = manager::of(&key.name)?;
+        let (order, all) = (manager.order(), there.get(&key));
+        if all.is_empty() {
+            return Err(
+                Diagnostic::new(Code::Failed, "this host has no packages that are known here; only those of apt and dnf are").into()
+            );
+        }
+        let packages: Vec<Named> = self.packages.iter().map(|(name, version)| (manager.named(name), version.clone())).collect();
         let mut wanted = Attrs::new();
         let mut put = |name: &str, value: String| drop(wanted.insert(name.to_owned(), Value::Str(value)));
         match self.goal {
             Goal::Installed | Goal::Latest => {
-                for (name, version) in &self.packages {
-                    if let Some(value) = self.value(&all, name, version.as_deref())? {
+                for (name, version) in &packages {
+                    if let Some(value) = self.value(order, &all, name, version.as_deref())? {
                         put(name, value);
                     }
                 }
@@ -278,13 +293,14 @@ impl Function for Pkg {
             }
             Goal::UpToDate => {
                 let installed = all.keys().filter(|name| !name.starts_with('@') && version_of(&all, name).is_some_and(|(_, hold)| !hold));
-                let named = |name: &str| self.packages.is_empty() || self.packages.iter().any(|(n, _)| n == name);
+                let named = |name: &str| packages.is_empty() || packages.iter().any(|(n, _)| n == name);
                 installed.filter(|name| named(name)).for_each(|name| put(name, "latest".into()));
             }
             Goal::Removed | Goal::Purged => {
-                for (name, version) in &self.packages {
+                for (name, version) in &packages {
                     let now = version_of(&all, name);
-                    let right = version.as_ref().is_none_or(|v| now.is_some_and(|(now, _)| version::fulfils(now, v, self.ignore_epoch)));
+                    let right =
+                        version.as_ref().is_none_or(|v| now.is_some_and(|(now, _)| version::fulfils(order, now, v, self.ignore_epoch)));
                     if self.goal == Goal::Purged && all.contains_key(name) && right {
                         wanted.insert(name.clone(), Value::Null);
                     } else if self.goal == Goal::Removed && now.is_some() && right {
@@ -294,8 +310,8 @@ impl Function for Pkg {
             }
             Goal::Held(others) | Goal::Unheld(others) => {
                 let hold = matches!(self.goal, Goal::Held(_));
-                let named = |name: &str| self.packages.iter().any(|(n, _)| n == name);
-                if let Some((name, _)) = self.packages.iter().find(|(name, _)| hold && version_of(&all, name).is_none()) {
+                let named = |name: &str| packages.iter().any(|(n, _)| n == name);
+                if let Some((name, _)) = packages.iter().find(|(name, _)| hold && version_of(&all, name).is_none()) {
                     return Err(Diagnostic::new(Code::Failed, format!("Package {name} is not installed, it cannot be held")).into());
                 }
                 for (name, value) in &all {
@@ -321,13 +337,13 @@ impl Function for Pkg {
             }));
         }
         wanted.extend(self.options.clone());
-        Ok(Want::Is(vec![(key(), wanted)]))
+        Ok(Want::Is(vec![(key, wanted)]))
     }
 }
 
 impl Pkg {
     /// What is wanted of one package; `None`: it is as it is to be.
-    fn value(&self, all: &Attrs, name: &str, version: Option<&str>) -> Result<Option<String>> {
+    fn value(&self, order: Order, all: &Attrs, name: &str, version: Option<&str>) -> Result<Option<String>> {
         let now = version_of(all, name);
         let version = version.map(|v| if v.starts_with("==") { v.trim_start_matches('=') } else { v });
         let wanted = match (version, now) {
@@ -335,8 +351,8 @@ impl Pkg {
             _ if self.goal == Goal::Latest && now.is_some() => Some("latest".to_owned()),
             (None | Some("latest"), None) => Some("installed".to_owned()),
             (None, Some(_)) => None,
-            (Some(wanted), Some((now, _))) if version::fulfils(now, wanted, self.ignore_epoch) => None,
-            (Some(wanted), Some((now, _))) if self.allow_updates && version::compare(now, wanted).is_ge() => None,
+            (Some(wanted), Some((now, _))) if version::fulfils(order, now, wanted, self.ignore_epoch) => None,
+            (Some(wanted), Some((now, _))) if self.allow_updates && now.split(',').any(|now| order(now, wanted).is_ge()) => None,
             (Some(wanted), _) => Some(wanted.to_owned()),
         };
         let held = now.is_some_and(|(_, hold)| hold);
@@ -398,9 +414,40 @@ mod tests {
     }
 
     #[test]
+    fn on_a_host_with_dnf_versions_and_names_are_rpm_s() {
+        let of = |function: &str, args: serde_json::Value| {
+            let mut host = Host::default();
+            host.has("packages:dnf", json!({"@all": true, "a": "1.2-1.el9", "e": "1:1.0-1", "k": "1-1,2-1", "h": "1-1 hold"}));
+            match answer(&host, function, args).unwrap() {
+                Want::Is(wants) => serde_json::to_value(&wants[0]).unwrap(),
+                _ => json!({}),
+            }
+        };
+        for (function, args, want) in [
+            ("pkg.installed", json!({"name": "a", "version": "1.2"}), json!({})),
+            ("pkg.installed", json!({"name": "a.noarch", "version": "1.2-1"}), json!(["packages:dnf", {"a": "1.2-1"}])),
+            ("pkg.installed", json!({"name": "e", "version": ">=2"}), json!({})),
+            ("pkg.installed", json!({"name": "k", "version": "1-1"}), json!({})),
+            (
+                "pkg.installed",
+                json!({"name": "n", "enablerepo": "x,y"}),
+                json!(["packages:dnf", {"n": "installed", "@enablerepo": ["x,y"]}]),
+            ),
+            ("pkg.removed", json!({"name": "k"}), json!(["packages:dnf", {"k": "removed"}])),
+            ("pkg.uptodate", json!({}), json!(["packages:dnf", {"a": "latest", "e": "latest", "k": "latest"}])),
+        ] {
+            assert_eq!(of(function, args.clone()), want, "{function} {args}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_refused() {
         assert_eq!(of("pkg.installed", json!({"name": "held", "version": "2"})).unwrap_err(), "Package held is held at version 1");
         assert_eq!(of("pkg.installed", json!({"name": "-o x"})).unwrap_err(), "\"-o x\" cannot be a package");
+        let mut host = Host::default();
+        host.has("packages:zypper", json!({}));
+        let said = answer(&host, "pkg.removed", json!({"name": "a"})).unwrap_err();
+        assert_eq!(said, "packages of zypper are not known here; only those of apt and dnf are");
         assert_eq!(of("pkg.held", json!({"name": "nope"})).unwrap_err(), "Package nope is not installed, it cannot be held");
     }
 }

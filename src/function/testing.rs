@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{There, Want};
 use crate::diagnostic::{Code, Diagnostic, Result};
-use crate::plan::{Hash, Key, Low};
+use crate::plan::{Hash, Key, Kind, Low};
 use crate::value::Attrs;
 
 #[derive(Default)]
@@ -50,6 +50,11 @@ impl There for Host {
         let hash = Hash::of(&bytes);
         self.contents.borrow_mut().insert(hash.clone(), bytes);
         hash
+    }
+
+    fn packages(&self) -> Key {
+        let key = self.objects.keys().find(|key| key.kind == Kind::Packages);
+        key.cloned().unwrap_or_else(|| Key::new(Kind::Packages, "apt"))
     }
 
     fn uncertain(&self) -> bool {

@@ -41,6 +41,8 @@ const EXEMPT: &[(&str, &str)] = &[
     ("/var/lib/dpkg/statoverride-old", "dpkg's own backup"),
     ("/var/lib/ucf/hashfile.*", "ucf's own backups"),
     ("/var/lib/ucf/registry.*", "ucf's own backups"),
+    ("/var/lib/rpm", "compared as rpm's list of packages"),
+    ("/var/lib/dnf", "compared as dnf's reasons"),
     ("/etc/passwd-", "shadow's own backup"),
     ("/etc/shadow-", "shadow's own backup"),
     ("/etc/group-", "shadow's own backup"),
@@ -164,14 +166,17 @@ impl Fingerprint {
 
     /// What stands in databases and in running programs: packages with versions, holds and auto marks; units, enabled and active.
     fn ask(&mut self, host: &Host) {
-        let mut script = String::from(
+        let mut script = String::from(if host.has_dnf() {
+            "rpm -qa --qf 'package %{NAME}.%{ARCH} %{VERSION}-%{RELEASE}\\t%{EPOCHNUM}\\n'
+             dnf -q -C --noplugins --disablerepo='*' repoquery --installed --qf 'reason %{name}.%{arch} %{evr}\t%{reason}'"
+        } else {
             "dpkg-query -W -f 'package ${binary:Package}\\t${Version} (${db:Status-Want} ${db:Status-Status} ${db:Status-Eflag})\\n'
              apt-mark showauto | sed 's/^/auto /; s/$/\\tinstalled as a dependency/'
              if command -v pg_lsclusters >/dev/null && pg_lsclusters -h | grep -q online; then
                  su postgres -c pg_dumpall | grep -v '^\\\\\\(un\\)\\?restrict ' | awk '{print \"postgresql \" NR \"\\t\" $0}'; fi
              if command -v iptables-save >/dev/null; then
-                 iptables-save | sed 's/ \\[.*\\]$//' | grep '^-A\\|^:.* [^A]' | awk '{print \"packet filter \" NR \"\\t\" $0}'; fi",
-        );
+                 iptables-save | sed 's/ \\[.*\\]$//' | grep '^-A\\|^:.* [^A]' | awk '{print \"packet filter \" NR \"\\t\" $0}'; fi"
+        });
         if host.has_systemd() {
             script += "
                 systemctl list-unit-files --no-legend --no-pager --plain | awk '{print \"unit-file \" $1 \"\\t\" $2}'

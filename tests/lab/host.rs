@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Fingerprint, INSIDE, Inner, Output, cgroup_roots};
+use super::{Fingerprint, INSIDE, Inner, Output, cgroup_roots, made};
 
 /// How long a host may take to boot. Far above the second it needs: the machine may be compiling meanwhile.
 const BOOT: Duration = Duration::from_secs(90);
@@ -17,6 +17,7 @@ const BOOT: Duration = Duration::from_secs(90);
 pub struct Spec {
     name: String,
     systemd: bool,
+    dnf: bool,
     disk: Option<String>,
     read_only: bool,
     disks: Vec<String>,
@@ -26,12 +27,21 @@ pub struct Spec {
 impl Spec {
     /// A whole machine: systemd, sshd, cron, D-Bus.
     pub fn systemd(name: &str) -> Spec {
-        Spec { name: name.to_owned(), systemd: true, disk: None, read_only: false, disks: Vec::new(), packages: Vec::new() }
+        Spec { name: name.to_owned(), systemd: true, dnf: false, disk: None, read_only: false, disks: Vec::new(), packages: Vec::new() }
     }
 
     /// sshd alone, as process 1: for many hosts and for bad ones.
     pub fn light(name: &str) -> Spec {
         Spec { systemd: false, ..Spec::systemd(name) }
+    }
+
+    /// A whole machine of Red Hat's kind: AlmaLinux by its own word, with dnf, rpm and Python, without apt and dpkg. See `dnf.sh`.
+    pub fn dnf(name: &str) -> Spec {
+        Spec { dnf: true, ..Spec::systemd(name) }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// A disk of its own of this size (`8m`, an ext4 in a file): to be filled, or for [`Host::power_cut`].
@@ -71,7 +81,10 @@ impl Host {
     pub(super) fn new(lab: &Arc<Inner>, spec: Spec, number: usize) -> Host {
         assert!(number < 254, "a lab has addresses for 253 hosts");
         let disks = spec.disks.iter().enumerate().map(|(i, size)| lab.disk(&format!("{}-{i}", spec.name), size)).collect();
-        let layer = (!spec.packages.is_empty()).then(|| layer(&spec.packages));
+        let layer = match spec.dnf {
+            true => Some(made("dnf.sh").unwrap().join("up")),
+            false => (!spec.packages.is_empty()).then(|| layer(&spec.packages)),
+        };
         let host = Host { spec, number, lab: lab.clone(), process: Mutex::new(None), disks, layer };
         let (name, address) = (&host.spec.name, host.address());
         lab.script(&format!(
@@ -105,13 +118,18 @@ impl Host {
         self.lab.outside(&format!("{}/disk/up", self.folder()))
     }
 
-    /// The folders that hold what is not the base's, the uppermost first.
+    /// The folders that hold what is not in `hashes`, the uppermost first.
     pub(super) fn above_base(&self) -> Vec<PathBuf> {
-        std::iter::once(self.upper()).chain(self.layer.clone()).collect()
+        std::iter::once(self.upper()).chain(self.layer.clone().filter(|_| !self.spec.dnf)).collect()
     }
 
+    /// The folder with the hashes of what it is an overlay on.
     pub(super) fn base(&self) -> &std::path::Path {
-        &self.lab.base
+        self.layer.as_deref().filter(|_| self.spec.dnf).and_then(std::path::Path::parent).unwrap_or(&self.lab.base)
+    }
+
+    pub fn has_dnf(&self) -> bool {
+        self.spec.dnf
     }
 
     /// The devices of its disks.

@@ -24,6 +24,7 @@
 //! - [`host`]: one host: booting, killing, links, commands.
 //! - [`fingerprint`]: everything a rollback must restore, as text that compares.
 //! - `base.sh`, `repo.sh`: the root that hosts are overlays on, and its apt repository.
+//! - `dnf.sh`, `rpms.sh`: a layer over it for hosts of Red Hat's kind ([`Spec::dnf`]), and their repositories in `/srv/lab-rpms`.
 
 #![allow(dead_code, reason = "every test binary compiles this module and uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on panics")]
@@ -105,7 +106,12 @@ fn able(programs: &[&str]) -> Result<(), String> {
 
 /// The root that hosts are overlays on; made when it is not there (a minute).
 fn base() -> Result<PathBuf, String> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/base.sh");
+    made("base.sh")
+}
+
+/// The folder that one of the lab's scripts makes and names.
+pub(crate) fn made(script: &str) -> Result<PathBuf, String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab").join(script);
     let output = Command::new("bash").arg(&script).output().map_err(|e| format!("{} does not start: {e}", script.display()))?;
     if !output.status.success() {
         return Err(format!("{} failed: {}", script.display(), String::from_utf8_lossy(&output.stderr).trim()));

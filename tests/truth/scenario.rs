@@ -10,15 +10,16 @@ use basalt::value::Value as Yaml;
 use basalt::yaml;
 use serde_json::Value;
 
-use crate::lab::{Host, Lab};
+use crate::lab::{Host, Lab, Spec};
 
 /// Every area, a file of `tests/truth/` each.
 pub const AREAS: &[&str] =
-    &["files", "edits", "accounts", "commands", "requisites", "texts", "tools", "packages", "services", "servers", "storage", "databases"];
+    &["files", "edits", "accounts", "commands", "requisites", "texts", "tools", "packages", "dnf", "services", "servers", "storage", "databases"];
 
 pub struct Scenario {
     pub name: String,
-    pub systemd: bool,
+    /// `light`, `systemd` or `dnf`: the name of its host, too.
+    pub host: String,
     pub before: String,
     pub files: BTreeMap<String, String>,
     pub make: String,
@@ -81,10 +82,9 @@ fn scenario(value: &Value) -> Scenario {
     };
     Scenario {
         name: text(value, "name"),
-        systemd: match value["host"].as_str() {
-            Some("systemd") => true,
-            Some("light") => false,
-            other => panic!("a host is light or systemd, not {other:?}: {value}"),
+        host: match value["host"].as_str() {
+            Some(host @ ("light" | "systemd" | "dnf")) => host.to_owned(),
+            other => panic!("a host is light, systemd or dnf, not {other:?}: {value}"),
         },
         before: text(value, "before"),
         files: value["files"]
@@ -109,11 +109,13 @@ pub fn functions(scenario: &Scenario) -> BTreeSet<&'static str> {
     function::entries().map(|entry| entry.name).filter(|name| words.contains(name)).collect()
 }
 
-impl Scenario {
-    pub fn host(&self) -> &'static str {
-        if self.systemd { "systemd" } else { "light" }
-    }
+/// The hosts that scenarios are played on.
+pub fn hosts(scenarios: &[Scenario]) -> Vec<Spec> {
+    let all = [Spec::light("light"), Spec::systemd("systemd").disks(&["300m", "300m"]), Spec::dnf("dnf")];
+    all.into_iter().filter(|spec| scenarios.iter().any(|s| s.host == spec.name())).collect()
+}
 
+impl Scenario {
     /// Writes its files and pillar, empties the disks, and makes what is there first. Fails with what went wrong.
     pub fn lay_out(&self, lab: &Lab, host: &Host) -> Result<(), String> {
         let states = lab.state().join("states");

@@ -3,10 +3,11 @@
 use super::{Arguments, Body, mapping, texts};
 use crate::agent::grains;
 use crate::diagnostic::Result;
-use crate::object::packages::{status, version};
+use crate::object::Object;
+use crate::object::packages::manager;
+use crate::object::packages::version::{self, Order};
 use crate::object::service::Service;
 use crate::object::user::{GECOS, User};
-use crate::object::{Object, packages};
 use crate::system::System;
 use crate::value::{Attrs, Map, Value};
 
@@ -41,22 +42,22 @@ pub(super) const FUNCTIONS: &[(&str, Body)] = &[
     ("group.list_groups", |sys, _| Ok(sorted(sys.groups()?.iter().map(|g| g.name.clone()).collect()))),
     ("pkg.latest_version", |sys, a| latest(sys, a)),
     ("pkg.list_pkgs", |sys, a| {
-        let all = installed(sys)?.into_iter();
+        let all = manager::installed(sys)?.into_iter();
         Ok(Value::Map(if a.flag(0, "versions_as_list") {
-            all.map(|(name, version)| (name, texts([version]))).collect()
+            all.map(|(name, version)| (name, texts(version.split(',')))).collect()
         } else {
             all.collect()
         }))
     }),
     ("pkg.upgrade_available", |sys, a| Ok(latest(sys, a)?.truthy().into())),
     ("pkg.version", |sys, a| {
-        let all = installed(sys)?;
+        let all = manager::installed(sys)?;
         Ok(by_name(a, |name| all.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone()).unwrap_or_default()))
     }),
-    ("pkg.version_cmp", |_, a| {
+    ("pkg.version_cmp", |sys, a| {
         let plain =
             |v: String| if a.flag(2, "ignore_epoch") { v.split_once(':').map_or(v.clone(), |(_, rest)| rest.to_owned()) } else { v };
-        Ok((version::compare(&plain(a.text(0, "pkg1")?), &plain(a.text(1, "pkg2")?)) as i32).into())
+        Ok((order(sys)(&plain(a.text(0, "pkg1")?), &plain(a.text(1, "pkg2")?)) as i32).into())
     }),
     ("service.available", |sys, a| Ok(unit(sys, a)?.contains_key("exists").into())),
     ("service.disabled", |sys, a| Ok((!enabled(&unit(sys, a)?)).into())),
@@ -193,11 +194,6 @@ fn shadow(sys: &System, args: &Arguments) -> Result<Value> {
     ]))
 }
 
-fn installed(sys: &System) -> Result<Vec<(String, String)>> {
-    let all = status::read(sys)?.map(|s| s.packages).unwrap_or_default();
-    Ok(all.into_iter().filter(|(_, p)| p.state == status::State::Installed).map(|(name, p)| (name, p.version)).collect())
-}
-
 /// One answer for one name, a mapping for several.
 fn by_name(args: &Arguments, answer: impl Fn(&str) -> String) -> Value {
     match args.names().as_slice() {
@@ -206,15 +202,22 @@ fn by_name(args: &Arguments, answer: impl Fn(&str) -> String) -> Value {
     }
 }
 
+/// How this host's packages compare versions.
+fn order(sys: &System) -> Order {
+    if matches!(manager::family(sys), "dnf" | "dnf5" | "yum" | "zypper") { version::rpm } else { version::debian }
+}
+
 /// The version that could be installed; empty where nothing newer than what is there.
 fn latest(sys: &System, args: &Arguments) -> Result<Value> {
     let names = args.names();
-    let available = packages::available(sys, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
-    let now = installed(sys)?;
+    let packages = manager::of(&manager::key(sys).name)?;
+    let available = packages.available(sys, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let now = manager::installed(sys)?;
     Ok(by_name(args, |name| {
         let newest = available.get(name).and_then(|all| all.first()).cloned().unwrap_or_default();
         let there = now.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
-        if there.is_some_and(|v| version::compare(v, &newest).is_ge()) { String::new() } else { newest }
+        let has = |versions: &str| versions.split(',').any(|v| packages.order()(v, &newest).is_ge());
+        if there.is_some_and(has) { String::new() } else { newest }
     }))
 }
 

@@ -1,14 +1,21 @@
 //! All packages of the host, as one object: what is installed in which version, what came with others, what is held.
 //!
-//! Attributes: one per package (`nginx`, `libc6:i386`), a text: the version, then `auto` (came with others), `hold`, `config` (removed,
-//! its configuration files are there) or `broken`. What is wanted may also be put loosely: `installed`, `latest`, `removed`,
-//! `>=1.2` …, with `hold` or `unhold` behind it, and null for purged; `resolve` makes exact versions of it.
-//! Names with `@` are no packages: `@all` (only in what was read: what is not named goes), `@recommends @fromrepo @skip_verify @refresh`
-//! (how apt is to do it) and `@source:NAME` (the file to install from).
+//! Attributes: one per package (`nginx`, `libc6:i386`, `glibc.i686`), a text: the version, then `auto` (came with others), `hold`, `config`
+//! (removed, its configuration files are there) or `broken`. Versions that are installed beside each other (kernels) have commas between them.
+//! What is wanted may also be put loosely: `installed`, `latest`, `removed`, `>=1.2` …, with `hold` or `unhold` behind it, and null for
+//! purged; `resolve` makes exact versions of it. Names with `@` are no packages: `@all` (only in what was read: what is not named goes),
+//! `@locks @keys` (what else was read, to restore it), `@recommends @fromrepo @enablerepo …` (how it is to be done) and `@source:NAME`
+//! (the file to install from).
+//!
+//! What differs between apt and dnf is behind `manager::Manager`.
 
 mod apt;
+mod dnf;
 mod kept;
-pub mod status;
+mod lock;
+pub mod manager;
+mod rpm;
+mod status;
 #[cfg(test)]
 mod tests;
 pub mod version;
@@ -18,8 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 
-use self::apt::Options;
-use self::status::{Package, State, Status};
+use self::manager::{Manager, Mark, Options, Package, State, Target};
 use super::{Object, Progress};
 use crate::diagnostic::{Code, Diagnostic, Error, Result};
 use crate::plan::{Hash, Key, Kind};
@@ -30,41 +36,77 @@ use crate::value::{Attrs, Value, attributes, those};
 static REFRESHED: Mutex<Option<String>> = Mutex::new(None);
 
 pub struct Packages {
-    manager: String,
+    /// The manager's.
+    name: String,
 }
 
 impl Packages {
     pub fn new(manager: &str) -> Packages {
-        Packages { manager: manager.to_owned() }
+        Packages { name: manager.to_owned() }
     }
 
-    fn status(&self, sys: &System) -> Result<Status> {
-        if self.manager != "apt" {
-            return Err(Diagnostic::new(Code::Failed, format!("packages of {} are not known here; only apt is", self.manager)).into());
-        }
-        status::read(sys)?.ok_or_else(|| {
-            Diagnostic::new(Code::Failed, "this host has no dpkg")
+    /// The manager and what it knows to be there.
+    fn status(&self, sys: &System) -> Result<(&'static dyn Manager, manager::Packages)> {
+        let manager = manager::of(&self.name)?;
+        match manager.packages(sys)? {
+            Some(packages) => Ok((manager, packages)),
+            None => Err(Diagnostic::new(Code::Failed, "this host has no dpkg")
                 .detail(format!("{} is not there", status::STATUS))
-                .hint("packages are managed on Debian and its relatives only")
-                .into()
-        })
+                .hint("packages are managed where apt or dnf is")
+                .into()),
+        }
     }
 
     /// Keeps what the way from `to` back to `from` needs.
     fn keep_files(&self, sys: &System, from: &Attrs, to: &Attrs) -> Result<()> {
-        let status = self.status(sys)?;
+        let (manager, packages) = self.status(sys)?;
+        let mut going = Vec::new();
         for (name, there, wanted) in differences(from, to) {
-            let Some(package) = status.packages.get(name) else { continue };
-            if there.is_some_and(|t| t.installed) && wanted.is_none_or(|w| !w.installed || there.is_some_and(|t| t.version != w.version)) {
-                kept::keep_deb(sys, name, &package.version)?;
-                kept::keep_copies(sys, name, package)?;
-            }
-            if wanted.is_none() {
-                kept::keep_conffiles(sys, name, package)?;
+            let Some(package) = packages.get(name) else { continue };
+            let (overwrites, owned) = (manager.copies().1, manager.owned(sys, name, package));
+            let goes = lost(there, wanted);
+            if !goes.is_empty() {
+                let owned = owned?;
+                kept::keep_copies(sys, manager, name, &package.version, &owned)?;
+                kept::keep_units(sys, name, &package.version, &owned)?;
+                if wanted.is_none() || overwrites {
+                    kept::keep_conffiles(sys, name, &package.version, &owned)?;
+                }
+                going.extend(goes.into_iter().map(|version| (name.to_owned(), version.to_owned())));
+            } else if wanted.is_none() {
+                kept::keep_conffiles(sys, name, &package.version, &owned?)?;
             }
         }
+        kept::keep_files(sys, manager, going)?;
         kept::prune(sys)
     }
+
+    /// Whether a wanted value is an exact version (or null) already.
+    fn exact(&self, value: &Value) -> bool {
+        let version = spec(value);
+        let loose = ["installed", "latest", "removed"].contains(&version) || version.starts_with(['<', '>', '=', '!']);
+        let whole = manager::of(&self.name).is_ok_and(|manager| manager.whole(version));
+        value.is_null() || !(loose || version.contains(['*', '?', '[']) || value.to_text().contains(" unhold") || !whole)
+    }
+}
+
+/// The versions that are installed and will not be.
+fn lost<'a>(there: Option<There<'a>>, wanted: Option<There>) -> Vec<&'a str> {
+    let stay: Vec<&str> = wanted.filter(|w| w.installed).map(|w| w.version.split(',').collect()).unwrap_or_default();
+    let now = there.filter(|t| t.installed).map(|t| t.version.split(',').collect::<Vec<_>>()).unwrap_or_default();
+    now.into_iter().filter(|version| !stay.contains(version)).collect()
+}
+
+/// What gets a package from one to the other. A version takes the place of another by being installed, but where there are several.
+fn targets(name: &str, now: Option<There>, wanted: Option<There>) -> Vec<Target> {
+    let (going, coming) = (lost(now, wanted), lost(wanted, now));
+    if wanted.is_none_or(|w| !w.installed) {
+        return now.filter(|n| n.installed).map(|_| Target::Remove(name.to_owned(), None)).into_iter().collect();
+    }
+    let several = [now, wanted].into_iter().flatten().any(|t| t.version.contains(','));
+    let remove = going.into_iter().filter(|_| several).map(|version| Target::Remove(name.to_owned(), Some(version.to_owned())));
+    let install = coming.into_iter().map(|version| Target::Install(name.to_owned(), Some(version.to_owned())));
+    install.chain(remove).collect()
 }
 
 /// One package as an attribute says it.
@@ -101,13 +143,6 @@ fn text(version: &str, state: State, auto: bool, hold: bool) -> String {
     format!("{version}{state}{}{}", if auto { " auto" } else { "" }, if hold { " hold" } else { "" })
 }
 
-/// Whether a wanted value is an exact version (or null) already.
-fn exact(value: &Value) -> bool {
-    value
-        .as_str()
-        .is_none_or(|v| v.starts_with(|c: char| c.is_ascii_digit()) && !v.contains(['*', '?', '[', ',']) && !v.contains(" unhold"))
-}
-
 fn packages(attrs: &Attrs) -> impl Iterator<Item = (&str, &Value)> {
     attrs.iter().filter(|(name, _)| !name.starts_with('@')).map(|(name, value)| (name.as_str(), value))
 }
@@ -120,6 +155,9 @@ pub fn installed(attrs: &Attrs) -> impl Iterator<Item = (&str, bool)> {
 /// The packages that these paths belong to, of those that belong to one.
 pub fn owners(sys: &System, paths: &BTreeSet<&str>) -> Result<BTreeMap<String, String>> {
     const LISTS: &str = "/var/lib/dpkg/info";
+    if manager::family(sys) == "dnf" {
+        return rpm::owners(sys, paths);
+    }
     let mut owners = BTreeMap::new();
     for name in if paths.is_empty() { Vec::new() } else { sys.list(LISTS)? } {
         let Some(package) = name.strip_suffix(".list") else { continue };
@@ -144,72 +182,79 @@ fn differences<'a>(from: &'a Attrs, to: &'a Attrs) -> Vec<(&'a str, Option<There
 }
 
 fn options(to: &Attrs) -> Options {
+    let list = |name: &str| match to.get(name) {
+        Some(Value::List(list)) => list.iter().map(Value::to_text).collect(),
+        Some(one) => one.to_text().split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect(),
+        None => Vec::new(),
+    };
     Options {
         recommends: to.get("@recommends").and_then(Value::as_bool),
         from: to.get("@fromrepo").map(Value::to_text),
         unauthenticated: to.get("@skip_verify").is_some_and(Value::truthy),
         autoremove: false,
+        refresh: to.get("@refresh").is_some_and(Value::truthy),
+        enable: list("@enablerepo"),
+        disable: list("@disablerepo"),
+        settings: list("@setopt"),
     }
 }
 
 /// What remains of a package that is removed and not purged.
-fn remains(sys: &System, status: &Status, name: &str) -> Result<Value> {
-    let Some(package) = status.packages.get(name) else { return Ok(Value::Null) };
-    let stem = name.split(':').next().unwrap_or(name);
-    let script = ["", ":"].iter().any(|colon| {
-        let arch = if colon.is_empty() { "" } else { package.arch.as_str() };
-        sys.stat(&format!("/var/lib/dpkg/info/{stem}{colon}{arch}.postrm")).ok().flatten().is_some()
-    });
-    Ok(if script || !package.conffiles.is_empty() {
-        text(&package.version, State::Config, false, package.hold).into()
-    } else {
-        Value::Null
+fn remains(sys: &System, manager: &dyn Manager, packages: &manager::Packages, name: &str) -> Result<Value> {
+    let Some(package) = packages.get(name) else { return Ok(Value::Null) };
+    Ok(match manager.leaves_configuration(sys, name, package)? {
+        true => text(&package.version, State::Config, false, package.hold).into(),
+        false => Value::Null,
     })
 }
 
 impl Object for Packages {
     fn key(&self) -> Key {
-        Key::new(Kind::Packages, &self.manager)
+        Key::new(Kind::Packages, &self.name)
     }
 
     fn settle(&self, sys: &System) -> Result<()> {
-        apt::wait(sys, &mut Progress::new(&mut |_| {}))
+        manager::of(&self.name).map_or(Ok(()), |manager| manager.wait(sys, &mut Progress::new(&mut |_| {})))
     }
 
     fn read(&self, sys: &System) -> Result<Attrs> {
-        let Some(status) = status::read(sys)?.filter(|_| self.manager == "apt") else { return Ok(Attrs::new()) };
+        // What cannot be managed reads as nothing; who wants something of it is told.
+        let Ok(manager) = manager::of(&self.name) else { return Ok(Attrs::new()) };
+        let Some(packages) = manager.packages(sys)? else { return Ok(Attrs::new()) };
         let of = |p: &Package| text(&p.version, p.state, p.auto && p.state == State::Installed, p.hold);
-        let mut attrs = attributes(status.packages.iter().map(|(name, p)| (name.clone(), Value::Str(of(p)))));
+        let mut attrs = attributes(packages.iter().map(|(name, p)| (name.clone(), Value::Str(of(p)))));
+        attrs.extend(manager.besides(sys)?);
         attrs.insert("@all".into(), Value::Bool(true));
         Ok(attrs)
     }
 
     fn keep(&self, sys: &System, from: &Attrs, to: &Attrs) -> Result<()> {
         // What is still loose is kept when it is known, before the transaction.
-        if packages(to).all(|(_, value)| exact(value)) { self.keep_files(sys, from, to) } else { Ok(()) }
+        if packages(to).all(|(_, value)| self.exact(value)) { self.keep_files(sys, from, to) } else { Ok(()) }
     }
 
     fn resolve(&self, sys: &System, from: &Attrs, to: &Attrs, touched: &dyn Fn(&str) -> bool) -> Result<Attrs> {
-        if to.contains_key("@all") || packages(to).all(|(name, value)| exact(value) && there(from.get(name)) == there(Some(value))) {
+        if to.contains_key("@all") || packages(to).all(|(name, value)| self.exact(value) && there(from.get(name)) == there(Some(value))) {
             return Ok(to.clone());
         }
-        let status = self.status(sys)?;
-        let loose = touched("/etc/apt/") || to.get("@refresh").is_some_and(Value::truthy);
+        let (manager, status) = self.status(sys)?;
+        let options = options(to);
+        let loose = manager.sources().iter().any(|directory| touched(directory)) || (options.refresh && !manager.asks_repositories());
         let source = |name: &str| to.contains_key(&format!("@source:{name}"));
         let mut targets = Vec::new();
         let ranges: Vec<&str> =
             packages(to).filter(|(_, v)| spec(v).starts_with(['<', '>', '=', '!']) || spec(v).contains('*')).map(|(n, _)| n).collect();
-        let available = if ranges.is_empty() { BTreeMap::new() } else { apt::versions(sys, &ranges)? };
+        let available = if ranges.is_empty() { BTreeMap::new() } else { manager.available(sys, &ranges)? };
         for (name, value) in packages(to).filter(|(name, _)| !source(name)) {
             let now = there(from.get(name)).filter(|t| t.installed);
             match spec(value) {
-                "" | "removed" => targets.extend(now.map(|_| format!("{name}-"))),
-                "installed" => targets.extend(now.is_none().then(|| name.to_owned())),
-                "latest" => targets.push(name.to_owned()),
+                "" | "removed" => targets.extend(now.map(|_| Target::Remove(name.to_owned(), None))),
+                "installed" => targets.extend(now.is_none().then(|| Target::Install(name.to_owned(), None))),
+                "latest" => targets.push(Target::Latest(name.to_owned())),
                 _ if ranges.contains(&name) => {
                     let all = available.get(name).map(Vec::as_slice).unwrap_or_default();
-                    match all.iter().find(|v| version::fulfils(v, spec(value), false)) {
-                        Some(version) => targets.push(format!("{name}={version}")),
+                    match all.iter().find(|v| version::fulfils(manager.order(), v, spec(value), false)) {
+                        Some(version) => targets.push(Target::Install(name.to_owned(), Some(version.clone()))),
                         None if loose => return Ok(to.clone()),
                         None => {
                             let all = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
@@ -218,12 +263,15 @@ impl Object for Packages {
                         }
                     }
                 }
-                version => targets.extend(now.is_none_or(|t| t.version != version).then(|| format!("{name}={version}"))),
+                version => {
+                    let other = now.is_none_or(|t| t.version != version);
+                    targets.extend(other.then(|| Target::Install(name.to_owned(), Some(version.to_owned()))));
+                }
             }
         }
         let simulation = match &targets[..] {
-            [] => Ok(apt::Simulation::default()),
-            targets => apt::simulate(sys, &options(to), &[self.pending(sys, from)?, targets.to_vec()].concat()),
+            [] => Ok(manager::Simulation::default()),
+            targets => manager.simulate(sys, &options, &[self.pending(sys, from)?, targets.to_vec()].concat()),
         };
         let simulation = match simulation {
             Err(_) if loose => return Ok(to.clone()),
@@ -237,9 +285,12 @@ impl Object for Packages {
                 Some("unhold") => false,
                 _ => now.is_some_and(|n| n.hold),
             };
+            if hold && !now.is_some_and(|n| n.hold) {
+                manager.can_hold(sys)?;
+            }
             let wanted = match spec(value) {
                 "" => Value::Null,
-                "removed" if now.is_some_and(|n| n.installed) => remains(sys, &status, name)?,
+                "removed" if now.is_some_and(|n| n.installed) => remains(sys, manager, &status, name)?,
                 "removed" => from.get(name).cloned().unwrap_or_default(),
                 _ if source(name) => value.clone(),
                 _ => {
@@ -252,8 +303,8 @@ impl Object for Packages {
                         (None, Some(now)) => text(now.version, State::Installed, now.auto, hold).into(),
                         (None, None) if loose => value.clone(),
                         (None, None) => {
-                            let by =
-                                simulation.installs.first().map(|(n, _)| format!("; apt would install {n} instead")).unwrap_or_default();
+                            let instead = |(n, _): &(String, String)| format!("; {} would install {n} instead", manager.name());
+                            let by = simulation.installs.first().map(instead).unwrap_or_default();
                             return Err(Diagnostic::new(Code::Failed, format!("{name} is not a package of its own{by}"))
                                 .hint("name the package that provides it")
                                 .into());
@@ -274,7 +325,7 @@ impl Object for Packages {
         for name in simulation.removes {
             let is_there = there(from.get(&name)).is_some_and(|t| t.installed);
             if is_there && let Entry::Vacant(place) = out.entry(name) {
-                let remains = if purges { Value::Null } else { remains(sys, &status, place.key())? };
+                let remains = if purges { Value::Null } else { remains(sys, manager, &status, place.key())? };
                 place.insert(remains);
             }
         }
@@ -288,17 +339,13 @@ impl Object for Packages {
     }
 
     fn set(&self, sys: &System, from: &Attrs, to: &Attrs, progress: &mut Progress) -> Result<Attrs> {
-        let status = self.status(sys)?;
-        let mut failure = None;
-        let configure = ["dpkg", "--force-confold", "--force-confdef", "--configure", "-a"].map(str::to_owned);
-        if status.packages.values().any(|p| p.state == State::Broken) {
-            // What cannot be configured may be what is to go, or another's: the end decides.
-            failure = failed(apt::run(sys, progress, configure.to_vec()))?;
-        }
-        let loose = packages(to).any(|(_, value)| !exact(value));
+        let (manager, _) = self.status(sys)?;
+        // What cannot be brought to an end may be what is to go, or another's: the end decides.
+        let mut failure = failed(manager.repair(sys, progress))?;
+        let loose = packages(to).any(|(_, value)| !self.exact(value));
         if to.get("@refresh").is_some_and(Value::truthy) || (loose && !packages(to).all(|(n, _)| to.contains_key(&format!("@source:{n}"))))
         {
-            refresh(sys, progress)?;
+            refresh(sys, manager, progress)?;
         }
         let from = &self.read(sys).map(|now| if now.is_empty() { from.clone() } else { now })?;
         let resolved = if loose {
@@ -310,34 +357,34 @@ impl Object for Packages {
         };
         self.keep_files(sys, from, &resolved)?;
 
-        let (mut targets, mut purges, mut then_removed) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut todo, mut purges, mut then_removed) = (Vec::new(), Vec::new(), Vec::new());
         for (name, now, wanted) in differences(from, &resolved) {
-            let installed = now.filter(|n| n.installed);
-            match wanted {
-                None => {
-                    targets.extend(installed.map(|_| format!("{name}-")));
-                    purges.push(name.to_owned());
+            let file = wanted.filter(|w| w.installed).and_then(|_| resolved.get(&format!("@source:{name}")));
+            match (file, wanted) {
+                (Some(file), _) => todo.push(Target::File(source(sys, manager, name, &file.to_text())?)),
+                (None, Some(wanted)) if !wanted.installed && now.is_none() => {
+                    todo.extend(with_files(sys, manager, vec![Target::Install(name.to_owned(), Some(wanted.version.to_owned()))])?);
+                    then_removed.push(Target::Remove(name.to_owned(), None));
                 }
-                Some(wanted) if !wanted.installed => match now {
-                    Some(_) => targets.extend(installed.map(|_| format!("{name}-"))),
-                    None => {
-                        targets.push(target(sys, name, wanted.version)?);
-                        then_removed.push(format!("{name}-"));
-                    }
-                },
-                Some(wanted) => {
-                    if let Some(file) = resolved.get(&format!("@source:{name}")) {
-                        targets.push(source(sys, name, &file.to_text())?);
-                    } else if installed.is_none_or(|n| n.version != wanted.version) {
-                        targets.push(target(sys, name, wanted.version)?);
-                    }
+                (None, wanted) => {
+                    todo.extend(with_files(sys, manager, targets(name, now, wanted))?);
+                    purges.extend(wanted.is_none().then(|| name.to_owned()));
                 }
             }
         }
-        // Everything that is to come stands in the list; recommendations that the plan shows are among it.
-        let options = Options { recommends: Some(false), ..options(to) };
-        if !targets.is_empty()
-            && let Some(e) = failed(apt::install(sys, progress, &options, &targets))?
+        let whole = to.contains_key("@all");
+        let mut leaving = Vec::new();
+        if whole {
+            let (_, status) = self.status(sys)?;
+            for (name, _, _) in differences(from, &resolved).into_iter().filter(|(_, _, wanted)| wanted.is_none()) {
+                if let Some(package) = status.get(name) {
+                    leaving.push((name, package.version.clone(), manager.owned(sys, name, package)?));
+                }
+            }
+        }
+        let options = options(to);
+        if !todo.is_empty()
+            && let Some(e) = failed(manager.transact(sys, progress, &options, &todo))?
         {
             if !self.reached(sys, &resolved)? {
                 return Err(e);
@@ -345,25 +392,21 @@ impl Object for Packages {
             failure = Some(e);
         }
         if !then_removed.is_empty() {
-            apt::install(sys, progress, &options, &then_removed)?;
+            manager.transact(sys, progress, &options, &then_removed)?;
         }
         if !purges.is_empty() {
-            apt::run(sys, progress, [vec!["dpkg".to_owned(), "--purge".to_owned()], purges].concat())?;
+            manager.purge(sys, progress, &purges)?;
         }
-        if to.contains_key("@all") {
-            for (name, now, wanted) in differences(from, &resolved) {
-                if let (None | Some(There { installed: false, .. }), Some(wanted)) = (now, wanted) {
-                    kept::restore_conffiles(sys, name, wanted.version)?;
-                }
-                if let (Some(now), Some(wanted)) = (now, wanted)
-                    && now.version != wanted.version
-                    && let Some(package) = self.status(sys)?.packages.get(name)
-                {
-                    kept::restore_copies(sys, name, package)?;
-                }
+        if whole {
+            for (name, version, owned) in leaving {
+                kept::restore_copies(sys, manager, name, &version, &owned)?;
             }
+            self.restore(sys, manager, from, &resolved, progress)?;
         }
         self.mark(sys, &resolved, progress)?;
+        if whole {
+            manager.restore_besides(sys, to, progress)?;
+        }
         match failure {
             Some(e) if !self.reached(sys, &resolved)? => Err(e),
             _ => self.read(sys),
@@ -371,20 +414,19 @@ impl Object for Packages {
     }
 
     fn one_way(&self, sys: &System, from: &Attrs, to: &Attrs) -> Option<String> {
+        let manager = manager::of(&self.name).ok()?;
+        let wanted = |wanted: Option<There>| wanted.is_none_or(|w| !w.installed || self.exact(&Value::from(w.version)));
         let going: Vec<(&str, &str)> = differences(from, to)
             .into_iter()
-            .filter_map(|(name, now, wanted)| {
-                let now = now.filter(|n| n.installed)?;
-                let goes = wanted.is_none_or(|w| !w.installed || (w.version != now.version && exact(&Value::from(w.version))));
-                goes.then_some((name, now.version))
-            })
-            .filter(|(name, version)| kept::deb(sys, name, version).ok().flatten().is_none())
+            .filter(|(_, _, w)| wanted(*w))
+            .flat_map(|(name, now, wanted)| lost(now, wanted).into_iter().map(move |version| (name, version)))
+            .filter(|(name, version)| kept::file(sys, manager, name, version).ok().flatten().is_none())
             .collect();
         if going.is_empty() {
             return None;
         }
         let names: Vec<&str> = going.iter().map(|(name, _)| *name).collect();
-        let available = apt::versions(sys, &names).unwrap_or_default();
+        let available = manager.available(sys, &names).unwrap_or_default();
         let lost: Vec<String> = going
             .iter()
             .filter(|(name, version)| !available.get(*name).is_some_and(|all| all.iter().any(|v| v == version)))
@@ -399,7 +441,7 @@ impl Object for Packages {
         for (name, now, wanted) in differences(from, to) {
             let version = |t: Option<There>| t.map_or(String::new(), |t| t.version.to_owned());
             let line = match (now.filter(|n| n.installed), wanted.filter(|w| w.installed)) {
-                (_, Some(w)) if !w.version.starts_with(|c: char| c.is_ascii_digit()) => {
+                (_, Some(w)) if !self.exact(&Value::from(w.version)) => {
                     format!("{name}: {} (the version is known when the package lists have been fetched)", w.version)
                 }
                 (None, Some(w)) if w.auto && !whole => format!("{name}: {} (pulled in)", w.version),
@@ -408,7 +450,8 @@ impl Object for Packages {
                 (Some(n), Some(w)) if n.hold != w.hold => format!("{name}: {}", if w.hold { "held" } else { "no longer held" }),
                 (Some(_), Some(w)) => format!("{name}: marked as {}", if w.auto { "automatic" } else { "manual" }),
                 (Some(n), None) if wanted.is_some() => format!("{name}: {} removed", n.version),
-                (_, None) => format!("{name}: {} purged", version(now)),
+                (_, None) if self.name == "apt" => format!("{name}: {} purged", version(now)),
+                (_, None) => format!("{name}: {} removed", version(now)),
             };
             out.push_str(&line);
             out.push('\n');
@@ -417,27 +460,26 @@ impl Object for Packages {
     }
 }
 
-/// The versions that the package lists have, newest first.
-pub fn available(sys: &System, names: &[&str]) -> Result<BTreeMap<String, Vec<String>>> {
-    apt::versions(sys, names)
-}
-
 /// The first word of what is wanted; empty for purged.
 fn spec(value: &Value) -> &str {
     value.as_str().unwrap_or_default().split(' ').next().unwrap_or_default()
 }
 
-/// What apt is to be told: the kept file of a version, or its name and version.
-fn target(sys: &System, name: &str, version: &str) -> Result<String> {
-    Ok(kept::deb(sys, name, version)?.unwrap_or_else(|| format!("{name}={version}")))
+/// Kept files in the place of versions that are to be installed.
+fn with_files(sys: &System, manager: &dyn Manager, targets: Vec<Target>) -> Result<Vec<Target>> {
+    let file = |target: Target| match &target {
+        Target::Install(name, Some(version)) => Ok(kept::file(sys, manager, name, version)?.map_or(target, Target::File)),
+        _ => Ok(target),
+    };
+    targets.into_iter().map(file).collect()
 }
 
 /// The file to install from: one of the host's, or contents by hash that are put beside the journal.
-fn source(sys: &System, name: &str, file: &str) -> Result<String> {
+fn source(sys: &System, manager: &dyn Manager, name: &str, file: &str) -> Result<String> {
     if file.starts_with('/') {
         return Ok(file.to_owned());
     }
-    let path = format!("/var/lib/basalt/{name}.deb");
+    let path = format!("/var/lib/basalt/{name}{}", manager.files().0);
     let state = sys.path("/var/lib/basalt");
     if !Path::new(&state).is_dir() {
         std::fs::create_dir_all(&state).map_err(|e| Diagnostic::io("create /var/lib/basalt", &e))?;
@@ -448,7 +490,7 @@ fn source(sys: &System, name: &str, file: &str) -> Result<String> {
 }
 
 /// Fetches the package lists, once a run.
-fn refresh(sys: &System, progress: &mut Progress) -> Result<()> {
+fn refresh(sys: &System, manager: &dyn Manager, progress: &mut Progress) -> Result<()> {
     let run = sys.run_id();
     if let Ok(mut last) = REFRESHED.lock() {
         if run.is_some() && *last == run {
@@ -456,7 +498,7 @@ fn refresh(sys: &System, progress: &mut Progress) -> Result<()> {
         }
         *last = run;
     }
-    apt::run(sys, progress, ["apt-get", "-q", "update"].map(str::to_owned).to_vec())
+    manager.run(sys, progress, manager.refresh())
 }
 
 /// The failure of a package manager, where it is that; other errors end all.
@@ -469,21 +511,39 @@ fn failed(result: Result<()>) -> Result<Option<Error>> {
 }
 
 impl Packages {
-    /// What apt would take away with these, and of what came along once but is not needed any more.
+    /// What would go with these, and of what came along once but is not needed any more.
     pub fn unneeded(&self, sys: &System, planned: &Attrs, going: &[String]) -> Result<Vec<String>> {
-        let targets = [self.pending(sys, planned)?, going.iter().map(|name| format!("{name}-")).collect()].concat();
-        Ok(apt::simulate(sys, &Options { autoremove: true, ..Options::default() }, &targets)?.removes)
+        let going = going.iter().map(|name| Target::Remove(name.clone(), None)).collect();
+        let options = Options { autoremove: true, ..Options::default() };
+        Ok(manager::of(&self.name)?.simulate(sys, &options, &[self.pending(sys, planned)?, going].concat())?.removes)
     }
 
-    /// What earlier states of the plan will have made of the packages, as targets for apt: it knows only what is there now.
-    fn pending(&self, sys: &System, planned: &Attrs) -> Result<Vec<String>> {
+    /// What earlier states of the plan will have made of the packages, as targets: the manager knows only what is there now.
+    fn pending(&self, sys: &System, planned: &Attrs) -> Result<Vec<Target>> {
         let now = self.read(sys)?;
-        let target = |(name, now, wanted): (&str, Option<There>, Option<There>)| match wanted.filter(|w| w.installed) {
-            Some(wanted) if now.is_some_and(|n| n.installed && n.version == wanted.version) => None,
-            Some(wanted) => exact(&Value::from(wanted.version)).then(|| format!("{name}={}", wanted.version)),
-            None => now.filter(|n| n.installed).map(|_| format!("{name}-")),
-        };
-        Ok(differences(&now, planned).into_iter().filter_map(target).collect())
+        let known = |wanted: Option<There>| wanted.is_none_or(|w| !w.installed || self.exact(&Value::from(w.version)));
+        let all = differences(&now, planned).into_iter().filter(|(_, _, wanted)| known(*wanted));
+        Ok(all.flat_map(|(name, now, wanted)| targets(name, now, wanted)).collect())
+    }
+
+    /// Puts back what came with the versions that are back: configuration that their user had changed, and how their units stood.
+    fn restore(&self, sys: &System, manager: &dyn Manager, from: &Attrs, to: &Attrs, progress: &mut Progress) -> Result<()> {
+        let (_, packages) = self.status(sys)?;
+        for (name, now, wanted) in differences(from, to) {
+            let Some(wanted) = wanted else { continue };
+            let was = now.filter(|n| n.installed);
+            if was.is_none() || (manager.copies().1 && was.is_some_and(|w| w.version != wanted.version)) {
+                kept::restore_conffiles(sys, name, wanted.version)?;
+            }
+            if now.is_none_or(|now| now.version != wanted.version || !now.installed)
+                && let Some(package) = packages.get(name).filter(|_| wanted.installed)
+            {
+                let owned = manager.owned(sys, name, package)?;
+                kept::restore_copies(sys, manager, name, wanted.version, &owned)?;
+                kept::restore_units(sys, name, wanted.version, progress)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the packages are there, configured, or gone, as is wanted: what failed was another's.
@@ -501,19 +561,20 @@ impl Packages {
 
     /// Makes marks what they are to be, where a transaction left them otherwise.
     fn mark(&self, sys: &System, wanted: &Attrs, progress: &mut Progress) -> Result<()> {
+        let (manager, _) = self.status(sys)?;
         let now = self.read(sys)?;
-        let mut marks: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        let mut marks: BTreeMap<Mark, Vec<String>> = BTreeMap::new();
         for (name, value) in packages(wanted) {
             let (Some(now), Some(wanted)) = (there(now.get(name)), there(Some(value))) else { continue };
             if now.hold != wanted.hold {
-                marks.entry(if wanted.hold { "hold" } else { "unhold" }).or_default().push(name.to_owned());
+                marks.entry(if wanted.hold { Mark::Hold } else { Mark::Unhold }).or_default().push(name.to_owned());
             }
             if now.installed && wanted.installed && now.auto != wanted.auto {
-                marks.entry(if wanted.auto { "auto" } else { "manual" }).or_default().push(name.to_owned());
+                marks.entry(if wanted.auto { Mark::Auto } else { Mark::Manual }).or_default().push(name.to_owned());
             }
         }
         for (mark, names) in marks {
-            apt::run(sys, progress, [vec!["apt-mark".to_owned(), mark.to_owned()], names].concat())?;
+            manager.mark(sys, progress, mark, &names)?;
         }
         Ok(())
     }

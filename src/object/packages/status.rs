@@ -1,56 +1,29 @@
 //! What dpkg and apt have on disk: which packages there are, in which state, and which came only because others need them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use super::manager::{Package, Packages, State};
 use crate::diagnostic::Result;
 use crate::system::System;
 
-/// A package that dpkg knows to be there, wholly or in part.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Package {
-    pub version: String,
-    pub arch: String,
-    pub state: State,
-    pub hold: bool,
-    /// Came with others (apt's mark).
-    pub auto: bool,
-    /// Path and MD5 of its configuration files.
-    pub conffiles: Vec<(String, String)>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum State {
-    #[default]
-    Installed,
-    /// Removed; its configuration files are there.
-    Config,
-    /// Unpacked, half configured …: an interrupted run left it so.
-    Broken,
-}
-
-/// All packages by name; those of a foreign architecture as `name:arch`.
-pub struct Status {
-    pub packages: BTreeMap<String, Package>,
-    pub native: String,
-}
-
 pub const STATUS: &str = "/var/lib/dpkg/status";
 
-pub fn read(sys: &System) -> Result<Option<Status>> {
+/// All packages by name; those of a foreign architecture as `name:arch`.
+pub fn read(sys: &System) -> Result<Option<Packages>> {
     let Some(bytes) = sys.read(STATUS)? else { return Ok(None) };
     let text = String::from_utf8_lossy(&bytes);
     let mut found: Vec<(&str, Package)> = text.split("\n\n").filter_map(stanza).collect();
     let native = found.iter().find(|(name, _)| *name == "dpkg").map_or_else(|| "amd64".to_owned(), |(_, p)| p.arch.clone());
     let marks = sys.read("/var/lib/apt/extended_states")?.unwrap_or_default();
     let auto = automatic(&String::from_utf8_lossy(&marks));
-    let mut packages = BTreeMap::new();
+    let mut packages = Packages::new();
     for (name, mut package) in found.drain(..) {
         package.auto = auto.contains(&(name.to_owned(), package.arch.clone()))
             || (package.arch == "all" && auto.contains(&(name.to_owned(), native.clone())));
         let foreign = package.arch != native && package.arch != "all";
         packages.insert(if foreign { format!("{name}:{}", package.arch) } else { name.to_owned() }, package);
     }
-    Ok(Some(Status { packages, native }))
+    Ok(Some(packages))
 }
 
 /// One paragraph of the status file; `None` for what is not there at all.
@@ -136,7 +109,6 @@ mod tests {
         .unwrap();
         let status = read(&System::at(dir.path(), Box::new(Nothing))).unwrap().unwrap();
         let shown: Vec<String> = status
-            .packages
             .iter()
             .map(|(name, p)| format!("{name} {} {:?} {} {} {}", p.version, p.state, p.hold, p.auto, p.conffiles.len()))
             .collect();
