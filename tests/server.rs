@@ -1,4 +1,4 @@
-//! What servers are made of, on real hosts: systemd's units, apt's packages, users with their homes, commands that hang, secrets.
+//! What servers are made of, on real hosts: systemd's units, packages of apt and dnf, users with their homes, commands that hang, secrets.
 
 mod lab;
 
@@ -246,6 +246,57 @@ fn a_broken_package_fails_alone_and_a_held_lock_is_named() {
     host.sh(&format!("kill {holder}")).ok();
     running.wait().ok();
     host.sh("dpkg -s lab-leaf").ok();
+}
+
+#[test]
+fn packages_by_dnf_wait_for_locks_and_answer_templates() {
+    if !lab::required() {
+        return;
+    }
+    let lab = lab(|_| Lab::start(vec![lab::Spec::dnf("h1")]));
+    let host = &lab["h1"];
+    host.sh("dnf -q -y install lab-leaf-1.0 lab-epoch-1.0 lab-kernel-1.0 && dnf -q -y install lab-kernel-2.0").ok();
+    let before = host.fingerprint_root();
+
+    // What templates ask.
+    for (call, answer) in [
+        ("pkg.version lab-epoch", "1:1.0-1"),
+        ("pkg.version lab-kernel", "1.0-1,2.0-1"),
+        ("pkg.latest_version lab-leaf", "2.0-1"),
+        ("pkg.latest_version lab-tool", "2.0-1"),
+        ("pkg.upgrade_available lab-epoch", "False"),
+        ("pkg.version_cmp 1.0-1 1:0.1-1", "-1"),
+        ("pkg.version_cmp 1.0 1.0-7", "0"),
+        ("test.provider pkg", "yumpkg"),
+        ("grains.get os_family", "RedHat"),
+    ] {
+        let output = lab.basalt([["call", "h1"].to_vec(), call.split(' ').collect()].concat()).ok();
+        assert!(output.stdout.contains(answer), "{call}: {output}");
+    }
+
+    // rpm's lock is another's: rpm itself would give up at once.
+    let hold = "python3 -c 'import fcntl, time; f = open(\"/var/lib/rpm/.rpm.lock\", \"r+\"); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(600)' \
+                >/dev/null 2>&1 & echo $!";
+    let holder = host.sh(hold).ok().stdout.trim().to_owned();
+    describe(&lab, "lab-lib:\n  pkg.installed: []\n");
+    let running = lab.spawn_basalt(["apply", "--yes"]);
+    std::thread::sleep(Duration::from_secs(4));
+    assert_eq!(host.sh("rpm -q lab-lib").code, Some(1));
+    host.sh(&format!("kill {holder}")).ok();
+    running.wait().ok().says("waiting for python3");
+    host.sh("rpm -q lab-lib").ok();
+    lab.basalt(["rollback", "--yes"]).ok();
+    before.assert_same(&host.fingerprint_root());
+
+    // What is said: what failed in rpm, what cannot be held, what no repository has any more.
+    apply(&lab, "lab-broken:\n  pkg.installed: []\n").code(3).says("%prein(lab-broken-2.0-1.noarch) scriptlet failed");
+    host.sh("mv /etc/dnf/plugins/versionlock.conf /root").ok();
+    describe(&lab, "lab-leaf:\n  pkg.held: []\n");
+    lab.basalt(["plan"]).says("python3-dnf-plugin-versionlock is not installed");
+    host.sh("mv /root/versionlock.conf /etc/dnf/plugins && cp -r /srv/lab-rpms/new /srv/two && rm /srv/two/lab-leaf-1.0* && createrepo_c -q /srv/two").ok();
+    host.sh("sed -i s,lab-rpms/new,two, /etc/yum.repos.d/lab.repo && rm -rf /var/lib/basalt/packages").ok();
+    describe(&lab, "lab-leaf:\n  pkg.latest: []\n");
+    lab.basalt(["plan"]).says("no repository has the present version any more: lab-leaf 1.0-1");
 }
 
 #[test]

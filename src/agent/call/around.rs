@@ -4,6 +4,7 @@ use super::command::which;
 use super::{Arguments, Body, texts};
 use crate::diagnostic::Result;
 use crate::function::cmd;
+use crate::object::packages::manager;
 use crate::system::{Command, Output, System};
 use crate::value::{Map, Value};
 
@@ -178,13 +179,14 @@ fn provider(sys: &System, module: &str) -> Result<String> {
     let has = |program: &str| which(sys, program).map(|path| path.is_some());
     let own = super::names().iter().any(|name| name.strip_prefix(module).is_some_and(|rest| rest.starts_with('.')));
     Ok(match module {
-        "pkg" => match () {
-            () if has("apt-get")? => "aptpkg",
-            () if has("zypper")? => "zypperpkg",
-            () if has("dnf")? || has("yum")? => "yumpkg",
-            () if has("pacman")? => "pacmanpkg",
-            () if has("apk")? => "apkpkg",
-            () => "",
+        "pkg" => match manager::family(sys) {
+            "apt" => "aptpkg",
+            "dnf" | "dnf5" | "yum" => "yumpkg",
+            "zypper" => "zypperpkg",
+            "pacman" => "pacmanpkg",
+            "apk" => "apkpkg",
+            "emerge" => "ebuildpkg",
+            _ => "",
         },
         "service" => match () {
             () if sys.stat("/run/systemd/system")?.is_some() => "systemd_service",

@@ -266,3 +266,41 @@ pub fn streamed(sys: &System, progress: &mut Progress, command: &crate::system::
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_s_family_decides_and_then_what_is_there() {
+        for (files, want) in [
+            (vec![("var/lib/dpkg/status", "")], "apt"),
+            (vec![("etc/os-release", "ID=debian\n"), ("usr/bin/dpkg", ""), ("usr/bin/dnf", "")], "apt"),
+            (
+                vec![
+                    ("usr/lib/os-release", "ID=\"almalinux\"\nID_LIKE=\"rhel centos fedora\"\n"),
+                    ("usr/bin/dpkg", ""),
+                    ("usr/bin/dnf", ""),
+                ],
+                "dnf",
+            ),
+            (vec![("etc/os-release", "ID=fedora\n"), ("usr/bin/dnf", ""), ("usr/bin/dnf5", "")], "dnf5"),
+            (vec![("etc/os-release", "ID=\"centos\"\n"), ("usr/bin/yum", "")], "yum"),
+            (vec![("etc/os-release", "ID=alpine\n"), ("sbin/apk", "")], "apk"),
+            (vec![("etc/os-release", "ID=opensuse-leap\n"), ("usr/bin/zypper", ""), ("usr/bin/dnf", "")], "zypper"),
+            (vec![], ""),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            for (path, text) in &files {
+                let path = dir.path().join(path);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(path, text).unwrap();
+            }
+            assert_eq!(
+                family(&System::at(dir.path(), Box::new(crate::system::HostExec::new(dir.path(), Default::default())))),
+                want,
+                "{files:?}"
+            );
+        }
+    }
+}

@@ -63,18 +63,17 @@ impl Packages {
         let mut going = Vec::new();
         for (name, there, wanted) in differences(from, to) {
             let Some(package) = packages.get(name) else { continue };
-            let (overwrites, owned) = (manager.copies().1, manager.owned(sys, name, package));
             let goes = lost(there, wanted);
             if !goes.is_empty() {
-                let owned = owned?;
+                let owned = manager.owned(sys, name, package)?;
                 kept::keep_copies(sys, manager, name, &package.version, &owned)?;
                 kept::keep_units(sys, name, &package.version, &owned)?;
-                if wanted.is_none() || overwrites {
+                if wanted.is_none() || manager.copies().1 {
                     kept::keep_conffiles(sys, name, &package.version, &owned)?;
                 }
                 going.extend(goes.into_iter().map(|version| (name.to_owned(), version.to_owned())));
             } else if wanted.is_none() {
-                kept::keep_conffiles(sys, name, &package.version, &owned?)?;
+                kept::keep_conffiles(sys, name, &package.version, &manager.owned(sys, name, package)?)?;
             }
         }
         kept::keep_files(sys, manager, going)?;
