@@ -91,11 +91,18 @@ fn list(sys: &System) -> Result<Option<(String, String)>> {
     Ok(Some((path, String::from_utf8_lossy(&text).into_owned())))
 }
 
-/// The package that a line of the list holds: `name-epoch:version-release.arch`.
-fn held(line: &str) -> Option<&str> {
+/// The package that a line of the list holds, and the version: `name-epoch:version-release.arch`, or a name alone.
+fn held(line: &str) -> Option<(&str, &str)> {
     let line = line.trim();
     let pattern = (!line.starts_with(['#', '!']) && !line.is_empty()).then_some(line)?;
-    Some(pattern.rsplitn(3, '-').nth(2).unwrap_or(pattern))
+    let at = pattern.rmatch_indices('-').nth(1).map(|(at, _)| at);
+    Some(at.and_then(|at| Some((pattern.get(..at)?, pattern.get(at + 1..)?))).unwrap_or((pattern, "*")))
+}
+
+/// Whether a package is held in a version that it has: a line of another version holds nothing any more.
+fn holds(package: &Package, version: &str) -> bool {
+    let full = |v: &str| format!("{}{v}.{}", if v.contains(':') { "" } else { "0:" }, package.arch);
+    package.version.split(',').any(|v| version::glob(version.as_bytes(), full(v).as_bytes()))
 }
 
 fn write_list(sys: &System, path: &str, text: &str) -> Result<()> {
@@ -298,8 +305,9 @@ impl Manager for Dnf {
     fn packages(&self, sys: &System) -> Result<Option<Packages>> {
         let mut packages = installed(sys)?.0;
         let text = list(sys)?.map(|(_, text)| text).unwrap_or_default();
-        for name in text.lines().filter_map(held) {
-            packages.iter_mut().filter(|(n, _)| parted(n).0 == name).for_each(|(_, package)| package.hold = true);
+        for (name, version) in text.lines().filter_map(held) {
+            let of_name = packages.iter_mut().filter(|(n, package)| parted(n).0 == name && holds(package, version));
+            of_name.for_each(|(_, package)| package.hold = true);
         }
         Ok(Some(packages))
     }
@@ -421,7 +429,8 @@ impl Manager for Dnf {
                 self.can_hold(sys)?;
                 let Some((path, text)) = list(sys)? else { return Ok(()) };
                 let stems: Vec<&str> = names.iter().map(|name| parted(name).0).collect();
-                let mut new: String = text.split_inclusive('\n').filter(|line| held(line).is_none_or(|n| !stems.contains(&n))).collect();
+                let mut new: String =
+                    text.split_inclusive('\n').filter(|line| held(line).is_none_or(|(n, _)| !stems.contains(&n))).collect();
                 if mark == Mark::Hold {
                     let installed = self.packages(sys)?.unwrap_or_default();
                     for (name, stem) in names.iter().zip(stems) {
@@ -564,6 +573,10 @@ mod tests {
     #[test]
     fn lines_of_the_list_hold_packages_by_name() {
         let of = ["lab-leaf-0:1.0-1.*", "# Added lock on Fri", "!bad-0:1-1.*", "", "plain", "a-b-c-1:2-3.x86_64"].map(held);
-        assert_eq!(of, [Some("lab-leaf"), None, None, None, Some("plain"), Some("a-b-c")]);
+        assert_eq!(of, [Some(("lab-leaf", "0:1.0-1.*")), None, None, None, Some(("plain", "*")), Some(("a-b-c", "1:2-3.x86_64"))]);
+        let package = |version: &str| Package { version: version.into(), arch: "noarch".into(), ..Package::default() };
+        assert!(
+            holds(&package("1.0-1"), "0:1.0-1.*") && holds(&package("1-1,1:2-1"), "1:2-1.noarch") && !holds(&package("2.0-1"), "0:1.0-1.*")
+        );
     }
 }

@@ -32,6 +32,9 @@ use crate::plan::{Hash, Key, Kind};
 use crate::system::{Meta, System};
 use crate::value::{Attrs, Value, attributes, those};
 
+/// What says which repositories a state looks into.
+const WHERE: [&str; 4] = ["@fromrepo", "@enablerepo", "@disablerepo", "@setopt"];
+
 /// The run in which the package lists were last fetched: once a run is enough.
 static REFRESHED: Mutex<Option<String>> = Mutex::new(None);
 
@@ -270,7 +273,15 @@ impl Object for Packages {
         }
         let simulation = match &targets[..] {
             [] => Ok(manager::Simulation::default()),
-            targets => manager.simulate(sys, &options, &[self.pending(sys, from)?, targets.to_vec()].concat()),
+            targets => {
+                let pending = self.pending(sys, from)?;
+                // What earlier states bring may come from where this one does not look.
+                let elsewhere = !pending.is_empty() && [from, to].iter().any(|attrs| WHERE.iter().any(|name| attrs.contains_key(*name)));
+                match manager.simulate(sys, &options, &[pending, targets.to_vec()].concat()) {
+                    Err(_) if elsewhere => manager.simulate(sys, &options, targets),
+                    other => other,
+                }
+            }
         };
         let simulation = match simulation {
             Err(_) if loose => return Ok(to.clone()),

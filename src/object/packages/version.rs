@@ -149,7 +149,7 @@ pub fn fulfils(order: Order, version: &str, wanted: &str, ignore_epoch: bool) ->
 }
 
 /// `*` and `?` as in file names.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
+pub fn glob(pattern: &[u8], text: &[u8]) -> bool {
     match (pattern.split_first(), text.split_first()) {
         (None, None) => true,
         (Some((b'*', rest)), _) => (0..=text.len()).any(|skip| text.get(skip..).is_some_and(|t| glob(rest, t))),
