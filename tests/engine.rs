@@ -377,21 +377,6 @@ fn a_kill_at_every_mutation_of_packages_and_services_is_survived() {
     killed_at_every_mutation(&lab, 5);
 }
 
-#[test]
-fn a_kill_at_every_mutation_of_packages_by_dnf_is_survived() {
-    if !lab::required() {
-        return;
-    }
-    let lab = Lab::start(vec![lab::Spec::dnf("h1")]);
-    lab["h1"].sh("dnf -q -y install lab-lib-1.0 lab-service-1.0 lab-leaf && echo changed >>/etc/lab-service.conf").ok();
-    lab.write("states/top.sls", "base:\n  '*': [one]\n");
-    let held = "lab-lib:\n  pkg.installed:\n    - hold: True\n    - require:\n      - pkg: lab-service\n";
-    let states = "lab-service:\n  pkg.latest: []\nlab-tool:\n  pkg.installed: []\nlab-leaf:\n  pkg.removed: []\n";
-    lab.write("states/one.sls", &format!("{states}{held}"));
-    lab.commit("packages");
-    killed_at_every_mutation(&lab, 4);
-}
-
 /// Ctrl-C stops at the next state and leaves a true journal.
 #[test]
 fn an_interrupt_stops_at_the_next_state() {
