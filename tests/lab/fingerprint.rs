@@ -43,6 +43,7 @@ const EXEMPT: &[(&str, &str)] = &[
     ("/var/lib/ucf/registry.*", "ucf's own backups"),
     ("/var/lib/rpm", "compared as rpm's list of packages"),
     ("/var/lib/dnf", "compared as dnf's reasons"),
+    ("/srv/lab-rpms", "a repository, in whose files dnf notes their digests as attributes"),
     ("/etc/passwd-", "shadow's own backup"),
     ("/etc/shadow-", "shadow's own backup"),
     ("/etc/group-", "shadow's own backup"),
