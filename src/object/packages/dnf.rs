@@ -409,7 +409,13 @@ impl Manager for Dnf {
         argv.extend(arguments(options));
         let (command, shell) = transaction(argv, targets, true)?;
         let output = streamed(sys, progress, &command)?;
-        if !output.success() || (shell && !errors(&text(&output)).is_empty()) { Err(failed(&output)) } else { Ok(()) }
+        if !output.success() || (shell && !errors(&text(&output)).is_empty()) {
+            return Err(failed(&output));
+        }
+        // Where one of several versions goes, dnf forgets why the others are there.
+        let several = |target: &Target| if let Target::Remove(name, Some(_)) = target { Some(name.clone()) } else { None };
+        let forgotten: Vec<String> = targets.iter().filter_map(several).collect();
+        if forgotten.is_empty() { Ok(()) } else { self.mark(sys, progress, Mark::Manual, &forgotten) }
     }
 
     fn can_hold(&self, sys: &System) -> Result<()> {
