@@ -13,8 +13,21 @@ use serde_json::Value;
 use crate::lab::{Host, Lab, Spec};
 
 /// Every area, a file of `tests/truth/` each.
-pub const AREAS: &[&str] =
-    &["files", "edits", "accounts", "commands", "requisites", "texts", "tools", "packages", "dnf", "services", "servers", "storage", "databases"];
+pub const AREAS: &[&str] = &[
+    "files",
+    "edits",
+    "accounts",
+    "commands",
+    "requisites",
+    "texts",
+    "tools",
+    "packages",
+    "dnf",
+    "services",
+    "servers",
+    "storage",
+    "databases",
+];
 
 pub struct Scenario {
     pub name: String,
