@@ -43,7 +43,8 @@ fn taken_back(lab: &Lab, host: &Host, before: &Fingerprint, applied: Output) {
     let runs = lab.basalt(["runs"]).ok();
     let lines: Vec<&str> = runs.stdout.lines().collect();
     assert!(lines.iter().any(|line| line.contains("taken back")), "{runs}\n{applied}");
-    assert!(lines.iter().any(|line| line.contains("-guard  ") && line.contains("rolled back")), "{runs}");
+    // On a busy machine systemd may need a second attempt.
+    assert!(lines.iter().any(|line| line.contains("-guard") && line.contains("rolled back")), "{runs}");
     assert_eq!(guards(host), 0, "a guard is left");
 }
 
@@ -77,7 +78,7 @@ fn a_broken_sshd_is_taken_back() {
     taken_back(&lab, &lab["h1"], &before, apply(&lab).says("does not let root in"));
     // What was taken back can be done again, and `show run` tells why it went.
     let runs = lab.basalt(["runs", "-n", "1"]).ok();
-    let id = runs.stdout.split_whitespace().next().unwrap().trim_end_matches("-guard");
+    let id = runs.stdout.split_whitespace().next().unwrap().split("-guard").next().unwrap();
     lab.basalt(["show", "run", id]).ok().says("taken back by the host itself: 198.18.0.1 does not let root in");
 }
 

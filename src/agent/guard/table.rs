@@ -171,7 +171,11 @@ impl Cuts {
     /// Why this change is guarded, if it is.
     pub fn change(&self, key: &Key, from: &Attrs, to: &Attrs) -> Option<&'static str> {
         match key.kind {
-            Kind::Packages => from.keys().chain(to.keys()).filter(|name| from.get(*name) != to.get(*name)).find_map(|name| package(name)),
+            Kind::Packages => {
+                // Where not all packages are named, those that are not stay.
+                let gone = from.keys().filter(|_| to.contains_key("@all"));
+                to.keys().chain(gone).filter(|name| from.get(*name) != to.get(*name)).find_map(|name| package(name))
+            }
             // What is new has nothing below it yet.
             _ => self.key(key, !from.is_empty()),
         }
@@ -318,6 +322,10 @@ mod tests {
         let key: Key = "packages:apt".parse().unwrap();
         assert_eq!(cuts().change(&key, &version("1"), &version("2")), Some(SSHD));
         assert_eq!(cuts().change(&key, &version("1"), &version("1")), None);
+        let nginx = attributes([("nginx".into(), Value::from("2"))]);
+        assert_eq!(cuts().change(&key, &version("1"), &nginx), None);
+        let all = attributes([("nginx".into(), Value::from("1")), ("@all".into(), Value::from("yes"))]);
+        assert_eq!(cuts().change(&key, &version("1"), &all), Some(SSHD));
     }
 
     #[test]
