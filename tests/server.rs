@@ -255,8 +255,7 @@ fn packages_by_dnf_wait_for_locks_and_answer_templates() {
     }
     let lab = lab(|_| Lab::start(vec![lab::Spec::dnf("h1")]));
     let host = &lab["h1"];
-    lab.write("states/top.sls", "base: {}\n");
-    lab.commit("nothing yet");
+    describe(&lab, "nothing:\n  test.nop: []\n");
     host.sh("dnf -q -y install lab-leaf-1.0 lab-epoch-1.0 lab-kernel-1.0 && dnf -q -y install lab-kernel-2.0").ok();
     let before = host.fingerprint_root();
 
