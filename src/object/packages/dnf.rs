@@ -29,7 +29,10 @@ const SEE_ALL: &str = "--disableplugin=versionlock";
 pub struct Dnf;
 
 /// What was read last, and of which files as they were then: dnf takes a third of a second to say which packages came with others.
-static KNOWN: Mutex<Option<(String, (Packages, Vec<String>))>> = Mutex::new(None);
+static KNOWN: Mutex<Option<(String, Known)>> = Mutex::new(None);
+
+/// What rpm has, and what is locked.
+type Known = (Packages, Vec<String>);
 
 fn command(argv: impl IntoIterator<Item = String>) -> Command {
     let mut command = Command::new(["dnf"]);
