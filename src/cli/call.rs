@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::context::Context;
 use super::print::{Color, Paint, Printer, clean};
 use super::{ConnectArgs, Ended, FormArgs, RepositoryArgs, ScopeArgs, TargetArgs, summary_code};
-use crate::agent::protocol::{Answer, Body, Call};
+use crate::agent::protocol::{Body, Call};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::answers::{Asking, Found};
 use crate::engine::event::{Event, Sink};
 use crate::engine::plan::on_all;
-use crate::engine::session::Session;
+use crate::engine::session::only;
 use crate::lang::function::refused;
 use crate::value::{Map, Value};
 
@@ -73,7 +72,7 @@ pub async fn run(args: RunArgs, color: Color) -> Ended {
         let (work, command) = (work.clone(), command.clone());
         async move {
             let id = host.id.clone();
-            let mut session = Session::open(work.connect.as_ref(), host, work.stop.clone(), Instant::now() + work.run_timeout).await?;
+            let mut session = work.session(host).await?;
             let mut line = |body: Body| {
                 if let Body::Line { text, .. } = body {
                     work.sink.event(Event::Line { host: &id, text: &text });
@@ -115,18 +114,17 @@ pub async fn call(args: CallArgs, color: Color) -> Ended {
         let (work, call, asking) = (work.clone(), call.clone(), asking.clone());
         async move {
             let id = host.id.clone();
-            let mut session = Session::open(work.connect.as_ref(), host, work.stop.clone(), Instant::now() + work.run_timeout).await?;
+            let mut session = work.session(host).await?;
             let mut found = Found::default();
-            let answer = match &asking {
-                Some(asking) => asking.answer(&mut session, vec![call], &mut found).await?.into_iter().next().map(|(_, answer)| answer),
-                None => session.ask(vec![call]).await?.into_iter().next(),
+            let value = match &asking {
+                Some(asking) => {
+                    let answers = asking.answer(&mut session, vec![call], &mut found).await;
+                    answers.and_then(|answers| only(answers.into_iter().map(|(_, answer)| answer)))
+                }
+                None => session.ask_one(call).await,
             };
             session.close().await;
-            match answer {
-                Some(Answer::Value(value)) => Ok((id, value, found.notices)),
-                Some(Answer::Error(fault)) => Err(fault.into()),
-                None => Err(Diagnostic::new(Code::Damaged, "the host did not answer").into()),
-            }
+            Ok((id, value?, found.notices))
         }
     })
     .await;

@@ -6,20 +6,16 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::apply::{How, plan_and_apply};
 use super::change::{ChangeArgs, carry_out_on, prepare, reconcile};
 use super::context::Context;
 use super::opened::Opened;
 use super::print::{Color, Paint, Printer, clean, count, out};
-use super::process::{asked, start, stop};
+use super::process::{Seen, asked, start, stop};
 use super::{ConnectArgs, Ended, RepositoryArgs, ScopeArgs, exit_code};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::cluster::{self, dumped, loaded, set_variable};
-use crate::engine::event::Summary;
-use crate::engine::plan::on_all;
-use crate::engine::session::Session;
 use crate::fleet::cluster::Cluster;
 use crate::fleet::process::State;
 use crate::fleet::role::Role;
@@ -144,24 +140,7 @@ fn managed(args: &ChangeArgs) -> Result<Vec<String>> {
 async fn status(args: &StatusArgs, printer: Arc<Printer>) -> Ended {
     let cluster = wanted(&args.repository)?;
     let context = Context::open(&args.repository, &args.connect, printer.clone())?;
-    let work = context.work.clone();
-    let mut summary = Summary::default();
-    let hosts = context.named(cluster.nodes.iter().map(|node| &node.host.id))?;
-    let online = on_all(&context.work, hosts, &mut summary, move |host| {
-        let work = work.clone();
-        async move {
-            let id = host.id.clone();
-            let session = Session::open(work.connect.as_ref(), host, work.stop.clone(), Instant::now() + work.run_timeout).await?;
-            session.close().await;
-            Ok(id)
-        }
-    })
-    .await;
-    printer.faults();
-    // Nobody is asked twice whether it is there.
-    let mut reached = cluster.clone();
-    reached.processes.retain(|node, _| online.contains(node));
-    let states = asked(&args.repository, &args.connect, printer.clone(), &reached).await?;
+    let Seen { online, states } = asked(&context, &cluster, cluster.nodes.iter().map(|node| &node.host.id)).await?;
     let width = cluster.nodes.iter().map(|node| node.host.id.len()).max().unwrap_or_default();
     let mut codes = Vec::new();
     for (node, should) in cluster.nodes.iter().zip(cluster.assign()) {

@@ -186,8 +186,7 @@ impl Context {
         let asked = on_all(&self.work, unknown, &mut unasked, move |host| {
             let work = work.clone();
             async move {
-                let deadline = tokio::time::Instant::now() + work.run_timeout;
-                let session = Session::open(work.connect.as_ref(), host, work.stop.clone(), deadline).await?;
+                let session = work.session(host).await?;
                 let found = (session.host.id.clone(), session.grains.all.clone());
                 session.close().await;
                 Ok(found)

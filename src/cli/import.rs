@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use tokio::time::Instant;
 
 use super::context::{Context, mark};
 use super::print::{Color, Printer, clean};
@@ -12,7 +11,6 @@ use super::{ConnectArgs, Ended, RepositoryArgs, TargetArgs, summary_code};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::import::{Areas, Imported, import};
 use crate::engine::plan::on_all;
-use crate::engine::session::Session;
 
 #[derive(Args)]
 pub struct ImportArgs {
@@ -50,7 +48,7 @@ pub async fn run(args: ImportArgs, color: Color) -> Ended {
         let work = work.clone();
         async move {
             let id = host.id.clone();
-            let mut session = Session::open(work.connect.as_ref(), host, work.stop.clone(), Instant::now() + work.run_timeout).await?;
+            let mut session = work.session(host).await?;
             let imported = import(&mut session, areas, &mark()).await?;
             session.close().await;
             Ok((id, imported))

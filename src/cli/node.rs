@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::change::{ChangeArgs, carry_out};
 use super::context::{Context, cache_folder, now};
@@ -16,7 +15,6 @@ use crate::engine::cluster;
 use crate::engine::commit::commit_edit;
 use crate::engine::facts::resources;
 use crate::engine::history::time_text;
-use crate::engine::session::Session;
 use crate::fleet::Host;
 use crate::fleet::cluster::{Node, path_of};
 use crate::fleet::process::Process;
@@ -205,8 +203,7 @@ async fn add(args: NodeAddArgs, printer: Arc<Printer>) -> Ended {
 
 async fn facts(context: &Context, host: &Host) -> Result<Resources> {
     let work = &context.work;
-    let deadline = Instant::now() + work.run_timeout;
-    let mut session = Session::open(work.connect.as_ref(), host.clone(), work.stop.clone(), deadline).await?;
+    let mut session = work.session(host.clone()).await?;
     let found = resources(&mut session).await;
     session.close().await;
     found

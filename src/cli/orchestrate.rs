@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::context::{Context, confirmed, now_ms, pillar_argument};
 use super::print::{Color, Printer, count};
@@ -15,7 +14,6 @@ use crate::engine::answers::{Answered, Asking};
 use crate::engine::compile::{Answers, Compiler};
 use crate::engine::history::RunHistory;
 use crate::engine::plan::Work;
-use crate::engine::session::Session;
 use crate::fleet::{Form, Host};
 use crate::lang::What;
 use crate::orchestrate::run::Later;
@@ -201,7 +199,7 @@ impl Ground for Desk<'_> {
             let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
             let host = Host::new(format!("{}_master", hostname.trim()), Host::LOCAL);
             let tree = Arc::new(self.context.tree_of(What::Sls(sls.to_vec()), pillar)?);
-            let mut session = Session::open(work.connect.as_ref(), host, work.stop.clone(), Instant::now() + work.run_timeout).await?;
+            let mut session = work.session(host).await?;
             let (id, grains) = (session.host.id.clone(), session.grains.all.clone());
             let asking = Asking { work: work.clone(), compiler: tree.clone(), mine: true };
             let attempt = move |answers: &Answers| match tree.compiled(&id, &grains, answers) {

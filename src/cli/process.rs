@@ -1,23 +1,22 @@
 //! `basalt process`: what runs on the nodes. Git has which processes there are and whether they are to be online; the states make it so; the hosts say how they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::change::{ChangeArgs, prepare, reconcile};
 use super::context::Context;
 use super::opened::Opened;
 use super::print::{Color, Paint, Printer, clean};
 use super::{ConnectArgs, Ended, RepositoryArgs};
-use crate::agent::protocol::{Answer, Call};
+use crate::agent::protocol::Call;
 use crate::diagnostic::{Code, Diagnostic, Result, nearest};
 use crate::engine::event::Summary;
 use crate::engine::plan::on_all;
 use crate::engine::process::{Wish, add, remove, turn};
-use crate::engine::session::Session;
+use crate::engine::session::only;
 use crate::engine::{cluster, commit::Edit};
 use crate::fleet::cluster::Cluster;
 use crate::fleet::process::{Process, State, breaks_quorum};
@@ -129,7 +128,7 @@ async fn bring(args: &AddArgs, printer: Arc<Printer>) -> Ended {
     let host = cluster.node(&args.node)?.host.clone();
     let context = Context::open(&args.change.repository, &args.change.connect, printer.clone())?;
     let work = &context.work;
-    let session = Session::open(work.connect.as_ref(), host, work.stop.clone(), Instant::now() + work.run_timeout).await?;
+    let session = work.session(host).await?;
     let grains = session.grains.all.clone();
     session.close().await;
     let wish = Wish { node: &args.node, role: &args.role, grains: &grains, overrides: &overrides, managed: !args.unmanaged };
@@ -260,63 +259,73 @@ fn quorum(cluster: &Cluster, ids: &[String], states: &BTreeMap<String, State>, f
     }
 }
 
-/// How the processes are, as their nodes say. What nobody says anything of is unknown.
-async fn states(change: &ChangeArgs, printer: Arc<Printer>, cluster: &Cluster) -> Result<BTreeMap<String, State>> {
-    asked(&change.repository, &change.connect, printer, cluster).await
+/// What nodes say when they are asked.
+pub struct Seen {
+    /// Those that could be asked.
+    pub online: BTreeSet<String>,
+    /// By the ids of processes. What nobody says anything of is unknown.
+    pub states: BTreeMap<String, State>,
 }
 
-pub async fn asked(
-    repository: &RepositoryArgs,
-    connect: &ConnectArgs,
-    printer: Arc<Printer>,
-    cluster: &Cluster,
-) -> Result<BTreeMap<String, State>> {
-    let context = Context::open(repository, connect, printer)?;
-    let mut units: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
-    for (node, list) in &cluster.processes {
-        let of_node = list.iter().filter_map(|process| Some((process.id.clone(), process.unit.clone()?)));
-        units.entry(node.clone()).or_default().extend(of_node);
-    }
-    units.retain(|node, list| !list.is_empty() && context.knows(node));
-    let hosts = context.named(units.keys())?;
-    let work = context.work.clone();
-    let units = Arc::new(units);
-    let mut summary = Summary::default();
-    let answers = on_all(&context.work, hosts, &mut summary, move |host| {
+/// How the processes are, as the nodes that have some say.
+async fn states(change: &ChangeArgs, printer: Arc<Printer>, cluster: &Cluster) -> Result<BTreeMap<String, State>> {
+    let context = Context::open(&change.repository, &change.connect, printer)?;
+    Ok(asked(&context, cluster, with_units(cluster)).await?.states)
+}
+
+/// The nodes that have something to say of a process.
+fn with_units(cluster: &Cluster) -> impl Iterator<Item = &String> {
+    cluster.processes.iter().filter(|(_, list)| list.iter().any(|process| process.unit.is_some())).map(|(node, _)| node)
+}
+
+/// Asks these nodes for their processes.
+pub async fn asked(context: &Context, cluster: &Cluster, nodes: impl Iterator<Item = &String>) -> Result<Seen> {
+    let hosts = context.named(nodes.filter(|node| context.knows(node)))?;
+    let units: BTreeMap<String, Vec<(String, String)>> = cluster
+        .processes
+        .iter()
+        .map(|(node, list)| (node.clone(), list.iter().filter_map(|process| Some((process.id.clone(), process.unit.clone()?))).collect()))
+        .collect();
+    let (work, units) = (context.work.clone(), Arc::new(units));
+    let answers = on_all(&context.work, hosts, &mut Summary::default(), move |host| {
         let (work, units) = (work.clone(), units.clone());
         async move {
-            let list = units.get(&host.id).cloned().unwrap_or_default();
-            let mut session = Session::open(work.connect.as_ref(), host, work.stop.clone(), Instant::now() + work.run_timeout).await?;
-            // A unit is one word without quotes: the reader of processes holds it.
-            let names: Vec<&str> = list.iter().map(|(_, unit)| unit.as_str()).collect();
-            let command = format!("systemctl show --no-pager -p ActiveState -p Result -- {}", names.join(" "));
-            let call = Call {
-                function: "cmd.run".to_owned(),
-                args: vec![Value::Str(command)],
-                kwargs: [("python_shell", false)].into_iter().collect(),
-            };
-            let answer = session.ask(vec![call]).await?.into_iter().next();
+            let node = host.id.clone();
+            let list = units.get(&node).map_or(&[][..], Vec::as_slice);
+            let mut session = work.session(host).await?;
+            let mut text = String::new();
+            if !list.is_empty() {
+                // A host without systemd says nothing of them.
+                text = only(session.ask(vec![show(list)]).await?).map(|said| said.to_text()).unwrap_or_default();
+            }
             session.close().await;
-            let text = if let Some(Answer::Value(value)) = answer { value.to_text() } else { String::new() };
-            // A paragraph for each unit, in their order.
-            let state = |paragraph: &str| {
-                let field = |name: &str| {
-                    paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default().to_owned()
-                };
-                State::of_unit(&field("ActiveState"), &field("Result"))
-            };
-            let states = text.split("\n\n").map(state).chain(std::iter::repeat(State::Unknown));
-            Ok(list.into_iter().map(|(id, _)| id).zip(states).collect::<Vec<_>>())
+            let states = text.split("\n\n").map(state_of).chain(std::iter::repeat(State::Unknown));
+            Ok((node, list.iter().map(|(id, _)| id.clone()).zip(states).collect::<Vec<_>>()))
         }
     })
     .await;
     context.printer.faults();
-    Ok(answers.into_iter().flatten().collect())
+    let online = answers.iter().map(|(node, _)| node.clone()).collect();
+    Ok(Seen { online, states: answers.into_iter().flat_map(|(_, states)| states).collect() })
+}
+
+/// Asks systemd of units: a paragraph for each, in their order.
+fn show(units: &[(String, String)]) -> Call {
+    // A unit is one word without quotes: the reader of processes holds it.
+    let names: Vec<&str> = units.iter().map(|(_, unit)| unit.as_str()).collect();
+    let command = format!("systemctl show --no-pager -p ActiveState -p Result -- {}", names.join(" "));
+    Call { function: "cmd.run".to_owned(), args: vec![Value::Str(command)], kwargs: [("python_shell", false)].into_iter().collect() }
+}
+
+fn state_of(paragraph: &str) -> State {
+    let field = |name: &str| paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default();
+    State::of_unit(field("ActiveState"), field("Result"))
 }
 
 async fn list(args: &ListArgs, printer: Arc<Printer>) -> Ended {
     let cluster = wanted(&args.repository)?;
-    let states = asked(&args.repository, &args.connect, printer.clone(), &cluster).await?;
+    let context = Context::open(&args.repository, &args.connect, printer.clone())?;
+    let states = asked(&context, &cluster, with_units(&cluster)).await?.states;
     for (node, list) in &cluster.processes {
         for process in list {
             told(&printer, node, process, Some(states.get(&process.id).unwrap_or(&State::Unknown)), false);

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use clap::Args;
 use indexmap::IndexMap;
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::context::Context;
 use super::print::{Color, Paint, Printer, clean, out};
@@ -23,7 +22,6 @@ use crate::engine::compile::{Answers, Attempt};
 use crate::engine::decrypt::Programs;
 use crate::engine::download::Downloads;
 use crate::engine::plan::on_all;
-use crate::engine::session::Session;
 use crate::engine::settings::Settings;
 use crate::engine::tree::{HostMatcher, TreeCompiler};
 use crate::lang::root::{Directory, Mount, Roots, Tree};
@@ -144,7 +142,7 @@ async fn of_hosts(args: SeeArgs, thing: Thing, color: Color) -> Ended {
         async move {
             let work = &asking.work;
             let id = host.id.clone();
-            let mut session = Session::open(work.connect.as_ref(), host, work.stop.clone(), Instant::now() + work.run_timeout).await?;
+            let mut session = work.session(host).await?;
             let (grains, name) = (session.grains.all.clone(), id.clone());
             let Answered { value, found } =
                 asking.answered(&mut session, move |answers| view(&tree, thing, &name, &grains, answers, reveal)).await?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Duration, Instant, interval};
+use tokio::time::{Duration, interval};
 
 use super::change::{ChangeArgs, carry_out};
 use super::context::{Context, now, own_key, state_folder, store_of, who};
@@ -19,7 +19,6 @@ use super::{ConnectArgs, Ended, RepositoryArgs};
 use crate::diagnostic::{Code, Diagnostic, Result, Severity};
 use crate::engine::cluster;
 use crate::engine::history::time_text;
-use crate::engine::session::Session;
 use crate::enrol::desk::{Desk, Next, Request};
 use crate::enrol::message::Reply;
 use crate::enrol::token::{self, Token, TokenRecord, base32};
@@ -344,7 +343,7 @@ impl Door {
     async fn reach(&self, host: &crate::fleet::Host) -> Result<()> {
         let context = Context::open(&self.args.repository, &self.args.connect, self.printer.clone())?;
         let work = &context.work;
-        let session = Session::open(work.connect.as_ref(), host.clone(), work.stop.clone(), Instant::now() + work.run_timeout).await?;
+        let session = work.session(host.clone()).await?;
         session.close().await;
         Ok(())
     }

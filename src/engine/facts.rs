@@ -1,7 +1,7 @@
 //! What a machine is, as far as roles ask: its cores, memory and disks.
 
 use super::session::Session;
-use crate::agent::protocol::{Answer, Call};
+use crate::agent::protocol::Call;
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::fleet::role::Resources;
 use crate::value::{Map, Value};
@@ -15,10 +15,8 @@ pub async fn resources(session: &mut Session) -> Result<Resources> {
     let number = |name: &str| session.grains.all.get(name).and_then(Value::as_int).and_then(|n| u64::try_from(n).ok());
     let (cpu_cores, memory_mb) = (number("num_cpus").unwrap_or(0), number("mem_total").unwrap_or(0));
     let call = Call { function: "disk.usage".to_owned(), args: Vec::new(), kwargs: Map::new() };
-    let usage = match session.ask(vec![call]).await?.into_iter().next() {
-        Some(Answer::Value(Value::Map(usage))) => usage,
-        Some(Answer::Error(fault)) => return Err(fault.into()),
-        _ => return Err(Diagnostic::new(Code::Failed, format!("{} does not tell how large its disks are", session.host.id)).into()),
+    let Value::Map(usage) = session.ask_one(call).await? else {
+        return Err(Diagnostic::new(Code::Failed, format!("{} does not tell how large its disks are", session.host.id)).into());
     };
     Ok(Resources { cpu_cores, memory_gb: (memory_mb + KB / 2) / KB, storage_gb: (disks(&usage) + MB / 2) / MB })
 }

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex as Lock, PoisonError};
 
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use super::answers::{Asking, Found, bound, runs, shown};
 use super::compile::Answers;
@@ -289,8 +288,7 @@ impl Mine {
     /// Connects to a host and compiles its pillar, for its `mine_functions`.
     async fn open(&self, asking: &Asking, host: &Host, told: &mut Found) -> Result<Open> {
         let work = &asking.work;
-        let deadline = Instant::now() + work.run_timeout;
-        let mut session = Session::open(work.connect.as_ref(), host.clone(), work.stop.clone(), deadline).await?;
+        let mut session = work.session(host.clone()).await?;
         self.memory.keep(&host.id, GRAINS, &Value::Map(session.grains.all.clone()));
         let inner = Asking { mine: false, ..asking.clone() };
         let (compiler, id, grains) = (asking.compiler.clone(), host.id.clone(), session.grains.all.clone());

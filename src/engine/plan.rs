@@ -43,6 +43,13 @@ pub struct Work {
     pub prune: Option<Prune>,
 }
 
+impl Work {
+    /// A session with a host that has this command's time.
+    pub async fn session(&self, host: Host) -> Result<Session> {
+        Session::open(self.connect.as_ref(), host, self.stop.clone(), Instant::now() + self.run_timeout).await
+    }
+}
+
 /// A host that has been compared; its agent keeps the plan and waits.
 pub struct Planned {
     pub session: Session,
@@ -121,8 +128,7 @@ async fn plan_host(asking: Asking, host: Host) -> Result<Planned> {
     let id = host.id.clone();
     let busy = |with| work.sink.event(Event::Busy { host: &id, with });
     busy("connecting");
-    let deadline = Instant::now() + work.run_timeout;
-    let mut session = Session::open(work.connect.as_ref(), host, work.stop.clone(), deadline).await?;
+    let mut session = work.session(host).await?;
     busy("compiling");
     let (compiler, grains, name) = (asking.compiler.clone(), session.grains.all.clone(), id.clone());
     let attempt = move |answers: &Answers| match compiler.compile(&name, &grains, answers) {

@@ -8,7 +8,6 @@ use super::session::{Blobs, Session};
 use crate::agent::protocol::{RollbackRequest, RunRecord};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::fleet::Host;
-use tokio::time::Instant;
 
 /// Opens every host and reads its journal.
 pub async fn journals(work: &Work, hosts: Vec<Host>, summary: &mut Summary) -> Vec<(Session, Vec<RunRecord>)> {
@@ -17,8 +16,7 @@ pub async fn journals(work: &Work, hosts: Vec<Host>, summary: &mut Summary) -> V
     on_all(work, hosts, summary, move |host| {
         let work = inner.clone();
         async move {
-            let deadline = Instant::now() + work.run_timeout;
-            let mut session = Session::open(work.connect.as_ref(), host, work.stop.clone(), deadline).await?;
+            let mut session = work.session(host).await?;
             let runs = session.runs().await?;
             Ok((session, runs))
         }

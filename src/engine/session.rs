@@ -16,12 +16,22 @@ use crate::agent::protocol::{
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::fleet::Host;
 use crate::plan::{Hash, HostPlan};
+use crate::value::Value;
 
 /// Contents the host may ask for.
 pub type Blobs = HashMap<Hash, Arc<[u8]>>;
 
 /// How long a host that was told to stop, or whose time is up, may take to end the state it is in.
 const GRACE: Duration = Duration::from_secs(30);
+
+/// What the one answer there is to one call says.
+pub fn only(answers: impl IntoIterator<Item = Answer>) -> Result<Value> {
+    match answers.into_iter().next() {
+        Some(Answer::Value(value)) => Ok(value),
+        Some(Answer::Error(fault)) => Err(fault.into()),
+        None => Err(Diagnostic::new(Code::Damaged, "the host did not answer").into()),
+    }
+}
 
 /// Tells every session of a command to stop: pulled once, at the next state; twice, what runs is ended too.
 #[derive(Clone)]
@@ -144,6 +154,11 @@ impl Session {
             Body::Answers { .. } => Err(Diagnostic::new(Code::Damaged, "the host answered another number of calls than was asked").into()),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// The answer to one call. That the function failed is a fault of the host.
+    pub async fn ask_one(&mut self, call: Call) -> Result<Value> {
+        only(self.ask(vec![call]).await?)
     }
 
     /// Runs a command; `event` gets its `Line`s. Gives its exit status.

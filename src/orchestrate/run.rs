@@ -4,18 +4,17 @@
 use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 use super::job::{FunctionTask, Job, On, StateTask, Task};
 use super::record::{JobRecord, Record, Standing, are_of};
-use crate::agent::protocol::{Answer, Call, RunHeader};
+use crate::agent::protocol::{Call, RunHeader};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::apply::{ApplyOptions, HostResult, apply, close_all};
 use crate::engine::compile::Compiler;
 use crate::engine::event::{Event, Summary};
 use crate::engine::history::RunHistory;
 use crate::engine::plan::{Planned, Work, on_all, plan};
-use crate::engine::session::Session;
 use crate::fleet::{Form, Host};
 use crate::lang::What;
 use crate::plan::requisite::{Fate, Maybe, Status, status};
@@ -348,14 +347,10 @@ async fn function(ground: &dyn Ground, task: &FunctionTask, test: bool) -> Resul
             let (work, call) = (work.clone(), call.clone());
             async move {
                 let id = host.id.clone();
-                let mut session = Session::open(work.connect.as_ref(), host, work.stop.clone(), Instant::now() + work.run_timeout).await?;
-                let answer = session.ask(vec![call]).await?.into_iter().next();
+                let mut session = work.session(host).await?;
+                let value = session.ask_one(call).await;
                 session.close().await;
-                match answer {
-                    Some(Answer::Value(value)) => Ok((id, value)),
-                    Some(Answer::Error(fault)) => Err(fault.into()),
-                    None => Err(Diagnostic::new(Code::Damaged, "the host did not answer").into()),
-                }
+                Ok((id, value?))
             }
         }
     };
