@@ -178,7 +178,7 @@ fn the_yaml_of_the_documents_is_taken() {
                     assert!(!basalt::fleet::process::roles(&text, &at).unwrap().is_empty());
                 }
                 Some("# cluster.yaml") => {
-                    Cluster::parse(Some(&block), &BTreeMap::new(), &Map::new()).unwrap_or_else(|e| panic!("{e}"));
+                    Cluster::parse(Some(&block), &BTreeMap::new()).unwrap_or_else(|e| panic!("{e}"));
                 }
                 Some("# states/top.sls") => {
                     let root = folder.path().join(format!("top{line}"));

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use serde_json::json;
 
+use super::change::committed;
 use super::context::{Context, machine, now, now_ms};
 use super::print::{Color, Printer, count};
 use super::{ConnectArgs, Ended, PruneArgs, RepositoryArgs, ScopeArgs, TargetArgs, WaveArgs, summary_code};
@@ -141,12 +141,7 @@ pub async fn plan_and_apply(context: &Context, hosts: Vec<Host>, scope: &ScopeAr
             close_all(planned.into_iter().map(|p| p.session).collect()).await;
             return Err(fault.into());
         }
-        printer.json(&json!({"type": "committed", "commit": prepared.commit, "files": prepared.edit.files.keys().collect::<Vec<_>>()}));
-        printer.say(&format!(
-            "Committed {}: {}",
-            prepared.commit.get(..12).unwrap_or(&prepared.commit),
-            prepared.edit.message.lines().next().unwrap_or_default()
-        ));
+        committed(printer, &prepared.commit, &prepared.edit);
     }
     finish(context, planned, summary, how, busy > 0).await
 }

@@ -10,7 +10,7 @@ use tokio::time::{Duration, Instant};
 
 use super::apply::{How, plan_and_apply};
 use super::change::{ChangeArgs, carry_out};
-use super::context::{Context, cache_folder, now, now_ms, store_of};
+use super::context::{Context, cache_folder, hostname, now, now_ms, store_of};
 use super::join::{JoinHow, join};
 use super::opened::Opened;
 use super::print::{Color, Paint, Printer, clean};
@@ -30,7 +30,6 @@ use crate::fleet::cluster::{Cluster, FILE, Node, path_of};
 use crate::fleet::role::{Resources, Role};
 use crate::remote::{Passwords, Remote};
 use crate::store::Store;
-use crate::value::Map;
 
 /// Where a machine may be told to which cluster it belongs.
 const TOLD: [&str; 2] = ["/etc/basalt/cluster.yaml", "/etc/eos/cluster.yaml"];
@@ -170,7 +169,7 @@ fn master(args: &BootstrapArgs) -> Result<Option<String>> {
     }
     for file in TOLD {
         match std::fs::read_to_string(file) {
-            Ok(text) => return Ok(Cluster::parse(Some(&text), &std::collections::BTreeMap::new(), &Map::new())?.master),
+            Ok(text) => return Ok(Cluster::parse(Some(&text), &std::collections::BTreeMap::new())?.master),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(Diagnostic::io(format_args!("read {file}"), &e).into()),
         }
@@ -194,11 +193,11 @@ async fn checked(printer: &Printer) -> Result<Found> {
     session.close().await;
     let resources = resources?;
     let free = rustix::fs::statvfs("/").map(|fs| fs.f_bavail.saturating_mul(fs.f_frsize) / 1_000_000_000);
-    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
     let (active, clock_is_synchronized) = asked_of_systemd();
     let is_root = rustix::process::geteuid().is_root();
     let free_gb = free.unwrap_or(0);
-    let facts = Facts { root: Path::new("/"), is_root, hostname, grains: &grains, resources, free_gb, active, clock_is_synchronized };
+    let facts =
+        Facts { root: Path::new("/"), is_root, hostname: hostname(), grains: &grains, resources, free_gb, active, clock_is_synchronized };
     let checks = facts.checks();
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
     for check in &checks {
@@ -275,8 +274,7 @@ fn name_cluster(args: &BootstrapArgs) -> Result<Option<String>> {
 
 /// This machine becomes a node; or, as it is one, is made what its role says.
 async fn node(args: &BootstrapArgs, printer: Arc<Printer>, resources: Resources) -> Ended {
-    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let id = args.how.id.clone().unwrap_or_else(|| hostname.trim().to_owned());
+    let id = args.how.id.clone().unwrap_or_else(hostname);
     let opened = Opened::at(&args.repository, None)?;
     if opened.snapshot.contains(&path_of(&id)) {
         let context = Context::open(&args.repository, &args.connect, printer)?;
@@ -295,7 +293,7 @@ async fn node(args: &BootstrapArgs, printer: Arc<Printer>, resources: Resources)
         cordoned: false,
     };
     let change = ChangeArgs::whole(args.repository.clone(), args.connect.clone(), args.yes, args.json);
-    carry_out(&change, printer, |snapshot| cluster::add(snapshot, node.clone(), &Map::new())).await
+    carry_out(&change, printer, |snapshot| cluster::add(snapshot, node.clone())).await
 }
 
 /// The runs that were started since then, oldest first; none that took something back.
@@ -329,7 +327,7 @@ async fn back(args: &BootstrapArgs, to: &str, printer: Arc<Printer>) -> Ended {
         })?;
     let store = store_of(&args.repository)?;
     let mut record = Record::read(store.as_ref())?;
-    let nodes = cluster::read(&Opened::at(&args.repository, None)?.snapshot, &Map::new())?.nodes.len();
+    let nodes = cluster::read(&Opened::at(&args.repository, None)?.snapshot)?.nodes.len();
     if nodes > 1 && to < Stage::Node {
         return Err(Diagnostic::new(Code::Usage, format!("the cluster has {nodes} nodes by now"))
             .hint("`basalt node remove` takes the others out first")

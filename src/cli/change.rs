@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::apply::{How, plan_and_apply};
-use super::context::{Context, cache_folder};
+use super::context::{Context, cache_folder, short};
 use super::print::{Paint, Printer, clean, count};
 use super::{ConnectArgs, Ended, RepositoryArgs, ScopeArgs, WaveArgs};
 use crate::diagnostic::{Code, Diagnostic, Result};
@@ -40,16 +40,9 @@ impl ChangeArgs {
         ChangeArgs { repository, connect, waves: WaveArgs::default(), yes, rollback_on_failure: true, json }
     }
 
-    pub fn waves(&self) -> &WaveArgs {
-        &self.waves
-    }
-
-    pub fn yes(&self) -> bool {
-        self.yes
-    }
-
-    pub fn takes_back(&self) -> bool {
-        self.rollback_on_failure
+    /// How what is planned is carried out; with a commit, that is published first.
+    pub fn how<'a>(&'a self, prepared: Option<&'a Prepared>) -> How<'a> {
+        How { waves: &self.waves, yes: self.yes, rollback_on_failure: self.rollback_on_failure, prepared }
     }
 
     pub fn waiting(mut self, lock_timeout: u64) -> ChangeArgs {
@@ -60,16 +53,6 @@ impl ChangeArgs {
 
 /// Carries out what `change` makes of the tip of the branch.
 pub async fn carry_out(args: &ChangeArgs, printer: Arc<Printer>, change: impl Fn(&Snapshot) -> Result<Change>) -> Ended {
-    carry_out_on(args, printer, change, None).await
-}
-
-/// The same, with these nodes reconciled and not only those that the change touches.
-pub async fn carry_out_on(
-    args: &ChangeArgs,
-    printer: Arc<Printer>,
-    change: impl Fn(&Snapshot) -> Result<Change>,
-    nodes: Option<Vec<String>>,
-) -> Ended {
     let mut made: Option<Change> = None;
     let prepared = prepare(args, &mut |snapshot| {
         let change = change(snapshot)?;
@@ -80,7 +63,7 @@ pub async fn carry_out_on(
     let Some(change) = made else { return Ok(0) };
     tell(&printer, &change);
     match prepared {
-        Some(prepared) => reconcile(args, printer, &prepared, &nodes.unwrap_or_else(|| change.touched())).await,
+        Some(prepared) => reconcile(args, printer, &prepared, &change.touched()).await,
         None => {
             printer.say("Every node has its role already.");
             Ok(0)
@@ -103,15 +86,19 @@ pub async fn reconcile(args: &ChangeArgs, printer: Arc<Printer>, prepared: &Prep
     let repository = args.repository.at_commit(&prepared.commit);
     let context = Context::open(&repository, &args.connect, printer)?;
     let hosts = context.named(hosts.iter())?;
-    let how = How { waves: &args.waves, yes: args.yes, rollback_on_failure: args.rollback_on_failure, prepared: Some(prepared) };
-    let ended = plan_and_apply(&context, hosts, &ScopeArgs::default(), None, &how).await;
+    let ended = plan_and_apply(&context, hosts, &ScopeArgs::default(), None, &args.how(Some(prepared))).await;
     if args.rollback_on_failure && !matches!(ended, Ok(0 | 4)) && prepared.is_published() {
         let reversed = prepared.reversed(&cache_folder())?;
         let commit = commit_edit(&args.repository.repo, &cache_folder(), &mut |_| Ok(Some(reversed.clone())))?.unwrap_or_default();
-        context.printer.json(&json!({"type": "committed", "commit": commit, "files": reversed.files.keys().collect::<Vec<_>>()}));
-        context.printer.say(&format!("Committed {}: {}", commit.get(..12).unwrap_or(&commit), reversed.message));
+        committed(&context.printer, &commit, &reversed);
     }
     ended
+}
+
+/// Tells of a commit that has become what is wanted.
+pub fn committed(printer: &Printer, commit: &str, edit: &Edit) {
+    printer.json(&json!({"type": "committed", "commit": commit, "files": edit.files.keys().collect::<Vec<_>>()}));
+    printer.say(&format!("Committed {}: {}", short(commit), edit.message.lines().next().unwrap_or_default()));
 }
 
 /// Who changes role, and why; how large the cluster becomes.

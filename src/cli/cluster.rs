@@ -7,20 +7,20 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::apply::{How, plan_and_apply};
-use super::change::{ChangeArgs, carry_out_on, prepare, reconcile};
-use super::context::Context;
+use super::apply::plan_and_apply;
+use super::change::{ChangeArgs, carry_out, prepare, reconcile};
+use super::context::{Context, cache_folder, short};
 use super::opened::Opened;
 use super::print::{Color, Paint, Printer, clean, count, out};
 use super::process::{Seen, asked, start, stop};
 use super::{ConnectArgs, Ended, RepositoryArgs, ScopeArgs, exit_code};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::cluster::{self, dumped, loaded, set_variable};
+use crate::engine::commit::commit_edit;
 use crate::fleet::cluster::Cluster;
-use crate::fleet::process::State;
+use crate::fleet::process::{Process, State};
 use crate::fleet::role::Role;
 use crate::lang::jinja::dump::yaml;
-use crate::value::Map;
 
 #[derive(Subcommand)]
 pub enum ClusterCommand {
@@ -102,8 +102,10 @@ pub async fn run(command: ClusterCommand, color: Color) -> Ended {
         ClusterCommand::Stop(args) => stop(&args, printer, &managed(&args)?, true).await,
         ClusterCommand::Sync(args) => sync(&args, printer).await,
         ClusterCommand::Update(args) => {
-            let all = wanted(&args.repository)?.nodes.iter().map(|node| node.host.id.clone()).collect();
-            carry_out_on(&args, printer.clone(), |snapshot| cluster::recalculate(snapshot, &Map::new()), Some(all)).await?;
+            let code = carry_out(&args, printer.clone(), |snapshot| cluster::recalculate(snapshot)).await?;
+            if code != 0 {
+                return Ok(code);
+            }
             sync(&args, printer).await
         }
         ClusterCommand::Dump(args) => {
@@ -118,7 +120,7 @@ pub async fn run(command: ClusterCommand, color: Color) -> Ended {
 }
 
 fn wanted(repository: &RepositoryArgs) -> Result<Cluster> {
-    let cluster = cluster::read(&Opened::at(repository, None)?.snapshot, &Map::new())?;
+    let cluster = cluster::read(&Opened::at(repository, None)?.snapshot)?;
     if cluster.nodes.is_empty() {
         return Err(Diagnostic::new(Code::Usage, "the cluster has no nodes")
             .hint("`basalt bootstrap`, or `basalt node add ID ADDRESS`")
@@ -128,12 +130,15 @@ fn wanted(repository: &RepositoryArgs) -> Result<Cluster> {
 }
 
 fn managed(args: &ChangeArgs) -> Result<Vec<String>> {
-    let processes = wanted(&args.repository)?.processes;
-    let ids: Vec<String> = processes.into_values().flatten().filter(|process| process.managed).map(|process| process.id).collect();
+    let ids = ids(&wanted(&args.repository)?, |process| process.managed);
     if ids.is_empty() {
         return Err(Diagnostic::new(Code::Usage, "the cluster has no managed processes").into());
     }
     Ok(ids)
+}
+
+fn ids(cluster: &Cluster, which: impl Fn(&Process) -> bool) -> Vec<String> {
+    cluster.processes.values().flatten().filter(|process| which(process)).map(|process| process.id.clone()).collect()
 }
 
 /// Whether every node is there and every process as it is wanted; that decides the exit code, too.
@@ -179,8 +184,7 @@ async fn sync(args: &ChangeArgs, printer: Arc<Printer>) -> Ended {
     let nodes = wanted(&args.repository)?.nodes;
     let context = Context::open(&args.repository, &args.connect, printer)?;
     let hosts = context.named(nodes.iter().map(|node| &node.host.id))?;
-    let how = How { waves: args.waves(), yes: args.yes(), rollback_on_failure: args.takes_back(), prepared: None };
-    plan_and_apply(&context, hosts, &ScopeArgs::default(), None, &how).await
+    plan_and_apply(&context, hosts, &ScopeArgs::default(), None, &args.how(None)).await
 }
 
 async fn load(args: &LoadArgs, printer: Arc<Printer>) -> Ended {
@@ -213,28 +217,18 @@ fn vars(args: &VarsArgs, printer: &Printer) -> Ended {
                 .hint("NAME=VALUE, as in rebalance_on_join=false")
                 .into());
         };
-        let commit = crate::engine::commit::commit_edit(&args.repository.repo, &super::context::cache_folder(), &mut |snapshot| {
-            set_variable(snapshot, name, value)
-        })?;
-        printer.say(
-            &commit.map_or_else(
-                || "It is like that already.".to_owned(),
-                |commit| format!("Committed {}.", commit.get(..12).unwrap_or(&commit)),
-            ),
-        );
+        let commit = commit_edit(&args.repository.repo, &cache_folder(), &mut |snapshot| set_variable(snapshot, name, value))?;
+        printer.say(&commit.map_or_else(|| "It is like that already.".to_owned(), |commit| format!("Committed {}.", short(&commit))));
         return Ok(0);
     }
-    let cluster = cluster::read(&Opened::at(&args.repository, args.repository.commit.as_deref())?.snapshot, &Map::new())?;
+    let cluster = cluster::read(&Opened::at(&args.repository, args.repository.commit.as_deref())?.snapshot)?;
     let shown: BTreeMap<&str, String> = cluster.variables().into_iter().collect();
     shown.into_iter().for_each(|(name, value)| printer.say(&format!("{name}={}", clean(&value))));
     Ok(0)
 }
 
 async fn reset(args: &ChangeArgs, printer: Arc<Printer>) -> Ended {
-    let running: Vec<String> = {
-        let processes = wanted(&args.repository)?.processes;
-        processes.into_values().flatten().filter(|process| process.managed && process.online).map(|process| process.id).collect()
-    };
+    let running = ids(&wanted(&args.repository)?, |process| process.managed && process.online);
     if !running.is_empty() {
         let code = stop(args, printer.clone(), &running, true).await?;
         if code != 0 {

@@ -408,7 +408,8 @@ pub fn form(target: &TargetArgs) -> Form {
     }
 }
 
-fn short(id: &str) -> &str {
+/// Of a commit or tree, as people read it.
+pub fn short(id: &str) -> &str {
     id.get(..12).unwrap_or(id)
 }
 
@@ -537,8 +538,12 @@ pub fn mark() -> String {
 pub fn who() -> String {
     let uid = rustix::process::getuid().as_raw();
     let user = std::env::var("SUDO_USER").ok().or_else(|| user_name(uid)).unwrap_or_else(|| format!("uid {uid}"));
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{user}@{}", host.trim())
+    format!("{user}@{}", hostname())
+}
+
+/// This machine's name.
+pub fn hostname() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned()
 }
 
 /// The name of a user of this machine.

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::context::confirmed;
+use super::context::{confirmed, hostname, short};
 use super::print::{Color, Printer, clean};
 use super::token::grouped;
 use super::{Ended, key};
@@ -119,7 +119,7 @@ pub async fn join(controller: &str, args: &JoinHow, printer: &Printer) -> Ended 
     match put(&controller, pin, Ask::Ready { ticket }, WORK).await {
         Ok(Reply::Joined { id, role, commit }) => {
             printer.json(&json!({"type": "joined", "node": id, "role": role, "commit": commit}));
-            printer.say(&format!("Joined as {}: {} ({}).", clean(&id), clean(&role), clean(commit.get(..12).unwrap_or(&commit))));
+            printer.say(&format!("Joined as {}: {} ({}).", clean(&id), clean(&role), clean(short(&commit))));
             Ok(0)
         }
         Ok(other) => {
@@ -155,9 +155,8 @@ async fn registration(args: &JoinHow, stop: Stop) -> Result<Registration> {
     let found = resources(&mut session).await;
     session.close().await;
     let found = found?;
-    let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Ok(Registration {
-        id: args.id.clone().unwrap_or_else(|| hostname.trim().to_owned()),
+        id: args.id.clone().unwrap_or_else(hostname),
         address: args.address.clone(),
         port: args.port,
         preferred_role: args.preferred_role.clone(),

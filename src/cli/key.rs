@@ -9,7 +9,7 @@ use super::print::{Color, Printer, clean, count};
 use super::{Ended, RepositoryArgs};
 use crate::enrol::desk::{Request, Standing, all, decide};
 use crate::enrol::device::Device;
-use crate::lang::function::hash::{base64_decode, base64_encode};
+use crate::function::base64;
 
 #[derive(Subcommand)]
 pub enum KeyCommand {
@@ -102,6 +102,6 @@ pub fn devices(printer: &Printer, devices: &[Device]) {
 /// As `ssh-keygen -l` prints it.
 fn fingerprint(key: &str) -> String {
     let (kind, encoded) = key.split_once(' ').unwrap_or((key, ""));
-    let digest = base64_decode(encoded).map(|bytes| base64_encode(&Sha256::digest(&bytes)));
+    let digest = base64::decode(encoded).map(|bytes| base64::encode(&Sha256::digest(&bytes)));
     format!("{kind} SHA256:{}", digest.as_deref().unwrap_or("?").trim_end_matches('='))
 }

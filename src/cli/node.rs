@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::change::{ChangeArgs, carry_out};
-use super::context::{Context, cache_folder, now};
+use super::context::{Context, cache_folder, now, short};
 use super::opened::Opened;
 use super::print::{Color, Printer, clean};
 use super::{Ended, RepositoryArgs, process};
@@ -19,7 +19,6 @@ use crate::fleet::Host;
 use crate::fleet::cluster::{Node, path_of};
 use crate::fleet::process::Process;
 use crate::fleet::role::{Resources, Role};
-use crate::value::Map;
 
 #[derive(Subcommand)]
 pub enum NodeCommand {
@@ -144,14 +143,14 @@ pub async fn run(command: NodeCommand, color: Color) -> Ended {
                     return Ok(code);
                 }
             }
-            carry_out(&args.change, printer, |snapshot| cluster::remove(snapshot, &args.id, &Map::new())).await
+            carry_out(&args.change, printer, |snapshot| cluster::remove(snapshot, &args.id)).await
         }
     }
 }
 
 /// The processes of a node.
 fn processes(repository: &RepositoryArgs, id: &str) -> Result<Vec<Process>> {
-    let mut cluster = cluster::read(&Opened::at(repository, None)?.snapshot, &Map::new())?;
+    let mut cluster = cluster::read(&Opened::at(repository, None)?.snapshot)?;
     cluster.node(id)?;
     Ok(cluster.processes.remove(id).unwrap_or_default())
 }
@@ -169,7 +168,7 @@ fn cordon(args: &NodeCordonArgs, printer: &Printer, cordoned: bool) -> Ended {
     let committed = commit_edit(&args.repository.repo, &cache_folder(), &mut |snapshot| cluster::cordon(snapshot, &args.id, cordoned))?;
     let said = if cordoned { "is cordoned" } else { "is not cordoned" };
     match committed {
-        Some(commit) => printer.say(&format!("{} {said} ({}).", args.id, commit.get(..12).unwrap_or(&commit))),
+        Some(commit) => printer.say(&format!("{} {said} ({}).", args.id, short(&commit))),
         None => printer.say(&format!("{} {said} already.", args.id)),
     }
     Ok(0)
@@ -183,7 +182,7 @@ async fn add(args: NodeAddArgs, printer: Arc<Printer>) -> Ended {
     let mut node = Node { host, role: None, preferred, joined: time_text(now()), resources: None, cordoned: false };
     // What git would refuse is refused before the host is asked.
     let opened = Opened::at(&args.change.repository, None)?;
-    cluster::add(&opened.snapshot, node.clone(), &Map::new())?;
+    cluster::add(&opened.snapshot, node.clone())?;
     let context = Context::open(&args.change.repository, &args.change.connect, printer.clone())?;
     let found = facts(&context, &node.host).await?;
     printer.say(&format!(
@@ -198,7 +197,7 @@ async fn add(args: NodeAddArgs, printer: Arc<Printer>) -> Ended {
         printer.fault(&note.detail(format!("It has {}.", lacking.join(", "))));
     }
     node.resources = Some(found);
-    carry_out(&args.change, printer, |snapshot| cluster::add(snapshot, node.clone(), &Map::new())).await
+    carry_out(&args.change, printer, |snapshot| cluster::add(snapshot, node.clone())).await
 }
 
 async fn facts(context: &Context, host: &Host) -> Result<Resources> {
@@ -211,7 +210,7 @@ async fn facts(context: &Context, host: &Host) -> Result<Resources> {
 
 fn list(args: &NodeListArgs, printer: &Printer) -> Ended {
     let opened = Opened::at(&args.repository, args.repository.commit.as_deref())?;
-    let cluster = cluster::read(&opened.snapshot, &Map::new())?;
+    let cluster = cluster::read(&opened.snapshot)?;
     let width = |of: fn(&Node) -> usize| cluster.nodes.iter().map(of).max().unwrap_or_default();
     let (ids, addresses) = (width(|node| node.host.id.len()), width(|node| node.host.address.len()));
     for node in &cluster.nodes {
@@ -227,7 +226,7 @@ fn list(args: &NodeListArgs, printer: &Printer) -> Ended {
 
 fn show(args: &NodeShowArgs, printer: &Printer) -> Ended {
     let opened = Opened::at(&args.repository, args.repository.commit.as_deref())?;
-    let cluster = cluster::read(&opened.snapshot, &Map::new())?;
+    let cluster = cluster::read(&opened.snapshot)?;
     printer.json(&node_json(cluster.node(&args.id)?));
     if let Some(file) = opened.snapshot.read(&path_of(&args.id))? {
         printer.say(&format!("# {}\n{}", path_of(&args.id), clean_lines(&String::from_utf8_lossy(&file.bytes))));

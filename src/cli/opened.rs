@@ -105,7 +105,7 @@ fn roster(snapshot: &Arc<Snapshot>, settings: &Settings, repository: &Repository
     let mut roster = Roster::parse(&text, &name, defaults)?;
     // Another roster means other hosts.
     if repository.roster.is_none() {
-        cluster::read(snapshot, defaults)?.add_to(&mut roster)?;
+        cluster::read(snapshot)?.add_to(&mut roster)?;
     }
     Ok(roster)
 }

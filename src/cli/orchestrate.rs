@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use super::context::{Context, confirmed, now_ms, pillar_argument};
+use super::context::{Context, confirmed, hostname, now_ms, pillar_argument};
 use super::print::{Color, Printer, count};
 use super::{ConnectArgs, Ended, GuardArgs, RepositoryArgs, exit_code};
 use crate::agent::protocol::RunHeader;
@@ -196,8 +196,7 @@ impl Ground for Desk<'_> {
     fn jobs<'a>(&'a self, sls: &'a [String], pillar: Option<Map>) -> Later<'a, Result<Vec<Job>>> {
         Box::pin(async move {
             let work = &self.context.work;
-            let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-            let host = Host::new(format!("{}_master", hostname.trim()), Host::LOCAL);
+            let host = Host::new(format!("{}_master", hostname()), Host::LOCAL);
             let tree = Arc::new(self.context.tree_of(What::Sls(sls.to_vec()), pillar)?);
             let mut session = work.session(host).await?;
             let (id, grains) = (session.host.id.clone(), session.grains.all.clone());

@@ -223,7 +223,7 @@ async fn committed(
 }
 
 fn wanted(repository: &RepositoryArgs) -> Result<Cluster> {
-    cluster::read(&Opened::at(repository, None)?.snapshot, &Map::new())
+    cluster::read(&Opened::at(repository, None)?.snapshot)
 }
 
 /// A process and its node.

@@ -12,7 +12,6 @@ use super::{Ended, RepositoryArgs};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::engine::cluster;
 use crate::fleet::role::Role;
-use crate::value::Map;
 
 #[derive(Subcommand)]
 pub enum RoleCommand {
@@ -59,15 +58,15 @@ pub async fn run(command: RoleCommand, color: Color) -> Ended {
         RoleCommand::Show(args) => show(&args, &printer),
         RoleCommand::Assign(args) => {
             let role: Role = args.role.parse().map_err(|why: String| Diagnostic::new(Code::Usage, why))?;
-            carry_out(&args.change, printer, |snapshot| cluster::assign(snapshot, &args.node, role, &Map::new())).await
+            carry_out(&args.change, printer, |snapshot| cluster::assign(snapshot, &args.node, role)).await
         }
-        RoleCommand::Recalculate(args) => carry_out(&args, printer, |snapshot| cluster::recalculate(snapshot, &Map::new())).await,
+        RoleCommand::Recalculate(args) => carry_out(&args, printer, |snapshot| cluster::recalculate(snapshot)).await,
     }
 }
 
 fn show(args: &RoleShowArgs, printer: &Printer) -> Ended {
     let opened = Opened::at(&args.repository, args.repository.commit.as_deref())?;
-    let cluster = cluster::read(&opened.snapshot, &Map::new())?;
+    let cluster = cluster::read(&opened.snapshot)?;
     let width = cluster.nodes.iter().map(|node| node.host.id.len()).max().unwrap_or_default();
     for (node, should) in cluster.nodes.iter().zip(cluster.assign()) {
         let has = node.role.map_or("none", Role::name);

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, interval};
 
 use super::change::{ChangeArgs, carry_out};
-use super::context::{Context, now, own_key, state_folder, store_of, who};
+use super::context::{Context, hostname, now, own_key, state_folder, store_of, who};
 use super::opened::Opened;
 use super::print::{Color, Printer, clean};
 use super::{ConnectArgs, Ended, RepositoryArgs};
@@ -25,7 +25,6 @@ use crate::enrol::token::{self, Token, TokenRecord, base32};
 use crate::enrol::wire::{Asked, Identity, PORT, serve};
 use crate::fleet::role::Role;
 use crate::store::Store;
-use crate::value::Map;
 
 #[derive(Subcommand)]
 pub enum TokenCommand {
@@ -189,7 +188,7 @@ fn shown(address: SocketAddr) -> String {
     let out = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()));
     match out {
         Ok(out) => format!("{}{port}", out.ip()),
-        Err(_) => format!("{}{port}", std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim()),
+        Err(_) => format!("{}{port}", hostname()),
     }
 }
 
@@ -237,7 +236,7 @@ impl Door {
             Ok(opened.roster(&self.args.repository)?.get(id).is_some())
         };
         let opened = Opened::at(&self.args.repository, None)?;
-        let cluster = cluster::read(&opened.snapshot, &Map::new())?.id;
+        let cluster = cluster::read(&opened.snapshot)?.id;
         let desk = Desk { store: self.store.as_ref(), cluster, key: ssh_key()?, taken: &taken };
         // One joins at a time: the roles of the next depend on it.
         let mut turns: VecDeque<(Box<Request>, oneshot::Sender<Reply>)> = VecDeque::new();
@@ -322,7 +321,7 @@ impl Door {
         self.reach(&node.host).await?;
         let (repository, connect) = (self.args.repository.clone(), self.args.connect.clone());
         let change = ChangeArgs::whole(repository, connect, true, self.args.json).waiting(self.args.lock_timeout);
-        let ended = carry_out(&change, self.printer.clone(), |snapshot| cluster::add(snapshot, node.clone(), &Map::new())).await;
+        let ended = carry_out(&change, self.printer.clone(), |snapshot| cluster::add(snapshot, node.clone())).await;
         match ended {
             // Others that could not be reached get their new role when they are there again.
             Ok(0 | 4) => {}
@@ -333,7 +332,7 @@ impl Door {
             Err(super::End::Fault(fault)) => return Err(fault),
         }
         let opened = Opened::at(&self.args.repository, None)?;
-        let role = cluster::read(&opened.snapshot, &Map::new())?.node(&id)?.role.map_or("none", Role::name);
+        let role = cluster::read(&opened.snapshot)?.node(&id)?.role.map_or("none", Role::name);
         self.printer.json(&json!({"type": "joined", "node": id, "role": role, "commit": opened.snapshot.commit}));
         self.printer.say(&format!("{id} has joined, as {role}."));
         Ok(Reply::Joined { id, role: role.to_owned(), commit: opened.snapshot.commit.clone() })

@@ -52,18 +52,18 @@ impl Change {
 }
 
 /// The cluster of a snapshot; one without nodes where there is none.
-pub fn read(snapshot: &Snapshot, defaults: &Map) -> Result<Cluster> {
+pub fn read(snapshot: &Snapshot) -> Result<Cluster> {
     let settings = snapshot.read(FILE)?.map(|file| String::from_utf8_lossy(&file.bytes).into_owned());
     let mut files = BTreeMap::new();
     for path in ours(snapshot) {
         files.insert(path.to_owned(), text_of(snapshot, path)?);
     }
-    Cluster::parse(settings.as_deref(), &files, defaults)
+    Cluster::parse(settings.as_deref(), &files)
 }
 
 /// A newcomer.
-pub fn add(snapshot: &Snapshot, node: Node, defaults: &Map) -> Result<Change> {
-    let before = read(snapshot, defaults)?;
+pub fn add(snapshot: &Snapshot, node: Node) -> Result<Change> {
+    let before = read(snapshot)?;
     let id = node.host.id.clone();
     if before.nodes.iter().any(|other| other.host.id == id) {
         return Err(Diagnostic::new(Code::Usage, format!("{id} is a node of the cluster already"))
@@ -71,7 +71,7 @@ pub fn add(snapshot: &Snapshot, node: Node, defaults: &Map) -> Result<Change> {
             .into());
     }
     // What is written is what would be read.
-    Cluster::parse(None, &BTreeMap::from([(path_of(&id), node.to_text())]), defaults)?;
+    Cluster::parse(None, &BTreeMap::from([(path_of(&id), node.to_text())]))?;
     let files = BTreeMap::from([(path_of(&id), Some(node.to_text()))]);
     let mut after = before.clone();
     after.nodes.push(node);
@@ -79,8 +79,8 @@ pub fn add(snapshot: &Snapshot, node: Node, defaults: &Map) -> Result<Change> {
 }
 
 /// A node that goes. What basalt made on it stays there.
-pub fn remove(snapshot: &Snapshot, id: &str, defaults: &Map) -> Result<Change> {
-    let before = read(snapshot, defaults)?;
+pub fn remove(snapshot: &Snapshot, id: &str) -> Result<Change> {
+    let before = read(snapshot)?;
     before.node(id)?;
     let mut after = before.clone();
     after.nodes.retain(|node| node.host.id != id);
@@ -89,7 +89,7 @@ pub fn remove(snapshot: &Snapshot, id: &str, defaults: &Map) -> Result<Change> {
 
 /// Whether new processes may come to a node.
 pub fn cordon(snapshot: &Snapshot, id: &str, cordoned: bool) -> Result<Option<Edit>> {
-    let cluster = read(snapshot, &Map::new())?;
+    let cluster = read(snapshot)?;
     if cluster.node(id)?.cordoned == cordoned {
         return Ok(None);
     }
@@ -99,15 +99,15 @@ pub fn cordon(snapshot: &Snapshot, id: &str, cordoned: bool) -> Result<Option<Ed
 }
 
 /// Every node gets the role that it should have.
-pub fn recalculate(snapshot: &Snapshot, defaults: &Map) -> Result<Change> {
-    let before = read(snapshot, defaults)?;
+pub fn recalculate(snapshot: &Snapshot) -> Result<Change> {
+    let before = read(snapshot)?;
     let after = before.clone();
     Change::new("Recalculate the roles".to_owned(), snapshot, before, after, BTreeMap::new())
 }
 
 /// A node gets the role that somebody wishes, and prefers it from now on.
-pub fn assign(snapshot: &Snapshot, id: &str, role: Role, defaults: &Map) -> Result<Change> {
-    let before = read(snapshot, defaults)?;
+pub fn assign(snapshot: &Snapshot, id: &str, role: Role) -> Result<Change> {
+    let before = read(snapshot)?;
     let node = before.node(id)?;
     let lacking = node.resources.map(|resources| resources.lacking(role)).unwrap_or_default();
     if !lacking.is_empty() {
@@ -188,7 +188,7 @@ pub fn loaded(snapshot: &Snapshot, text: &str, name: &str) -> Result<(Edit, Clus
         }
     }
     let of_nodes = files.iter().filter(|(path, _)| *path != FILE).map(|(path, text)| (path.clone(), text.clone())).collect();
-    let cluster = Cluster::parse(files.get(FILE).map(String::as_str), &of_nodes, &Map::new())?;
+    let cluster = Cluster::parse(files.get(FILE).map(String::as_str), &of_nodes)?;
     if let Some(node) = cluster.processes.keys().find(|node| cluster.node(node).is_err()) {
         return Err(wrong(format!("there are processes of {node}, which is no node")).into());
     }
@@ -208,7 +208,7 @@ pub fn loaded(snapshot: &Snapshot, text: &str, name: &str) -> Result<(Edit, Clus
 
 /// A setting of the cluster changes. `None`: it is like that already.
 pub fn set_variable(snapshot: &Snapshot, name: &str, value: &str) -> Result<Option<Edit>> {
-    let before = read(snapshot, &Map::new())?;
+    let before = read(snapshot)?;
     let known: Vec<&str> = before.variables().into_iter().map(|(name, _)| name).collect();
     if !known.contains(&name) {
         let fault = Diagnostic::new(Code::Usage, format!("the cluster has no setting {name:?}"));
@@ -237,7 +237,7 @@ pub fn set_variable(snapshot: &Snapshot, name: &str, value: &str) -> Result<Opti
     }
     let text = yaml(&settings, Some(false), true)?;
     // What it says must be what can be read.
-    let after = Cluster::parse(Some(&text), &BTreeMap::new(), &Map::new())?;
+    let after = Cluster::parse(Some(&text), &BTreeMap::new())?;
     if after.variables() == before.variables() {
         return Ok(None);
     }

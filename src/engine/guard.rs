@@ -38,8 +38,11 @@ pub async fn settle(work: &Work, host: &Host, run: &RunHeader, seconds: u64, end
     let mut keep = ended && !stop.is_pulled();
     let wait = |keep| Instant::now() + if keep { Duration::from_secs(seconds) + RETURN } else { FAREWELL };
     let mut until = wait(keep);
+    // Late in the time allowed it may be the host's own taking back that refuses: services start anew. What was seen before is the reason.
+    let telling = Instant::now() + Duration::from_secs(seconds) / 2;
     let (mut last, mut pause): (Option<Diagnostic>, _) = (None, FIRST_PAUSE);
     loop {
+        let begun = Instant::now();
         // Who says that it is not to stay is not stopped from saying so.
         let patience = if keep { stop.clone() } else { Stop::new().1 };
         match ask(work, host, run, keep, patience, until).await {
@@ -53,7 +56,8 @@ pub async fn settle(work: &Work, host: &Host, run: &RunHeader, seconds: u64, end
                 };
                 return Ok(End::TakenBack(TakenBack { by, tally, whole, why }));
             }
-            Err(fault) => last = Some(*fault),
+            Err(fault) if last.is_none() || begun < telling => last = Some(*fault),
+            Err(_) => {}
         }
         if keep {
             tokio::select! {

@@ -45,7 +45,7 @@ pub struct Wish<'a> {
 
 /// The processes of a role come to a node. Why each is as it is stands in the commit.
 pub fn add(snapshot: &Snapshot, wish: &Wish<'_>) -> Result<(Edit, Vec<Process>, Vec<String>)> {
-    let cluster = cluster::read(snapshot, &Map::new())?;
+    let cluster = cluster::read(snapshot)?;
     let node = cluster.node(wish.node)?;
     if node.cordoned {
         return Err(Diagnostic::new(Code::Usage, format!("{} is cordoned: nothing new comes to it", wish.node))
@@ -74,7 +74,7 @@ pub fn remove(snapshot: &Snapshot, ids: &[String], why: &str) -> Result<Edit> {
 }
 
 fn change(snapshot: &Snapshot, ids: &[String], why: &str, stays: impl Fn(&mut Process) -> bool) -> Result<Edit> {
-    let there = cluster::read(snapshot, &Map::new())?.processes;
+    let there = cluster::read(snapshot)?.processes;
     let mut changed: Processes =
         there.iter().filter(|(_, list)| list.iter().any(|p| ids.contains(&p.id))).map(|(n, l)| (n.clone(), l.clone())).collect();
     for list in changed.values_mut() {

@@ -16,12 +16,12 @@ use rustls::sign::CertifiedKey;
 use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, ServerConfig, ServerConnection, SignatureScheme, StreamOwned, version::TLS13,
 };
+use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, oneshot};
 
 use super::message::{Ask, Reply};
 use super::token::PIN;
 use crate::diagnostic::{Code, Diagnostic, Result};
-use crate::plan::Hash;
 
 /// The port when none is said.
 pub const PORT: u16 = 4506;
@@ -64,8 +64,8 @@ impl Identity {
 }
 
 fn pin_of(key: &CertificateDer<'_>) -> [u8; PIN] {
-    let digest = Hash::of(key.as_ref()).0;
-    std::array::from_fn(|at| digest.get(2 * at..2 * at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()).unwrap_or(0))
+    let digest: [u8; 32] = Sha256::digest(key.as_ref()).into();
+    std::array::from_fn(|at| digest[at])
 }
 
 /// A question that came in, from whom, and where its answer goes.

@@ -67,8 +67,8 @@ pub fn path_of(id: &str) -> String {
 }
 
 impl Cluster {
-    /// `settings` is the text of `cluster.yaml`; `files` are the paths and texts of `nodes/` and `processes/`; `defaults` as in `Roster::parse`.
-    pub fn parse(settings: Option<&str>, files: &BTreeMap<String, String>, defaults: &Map) -> Result<Cluster> {
+    /// `settings` is the text of `cluster.yaml`; `files` are the paths and texts of `nodes/` and `processes/`.
+    pub fn parse(settings: Option<&str>, files: &BTreeMap<String, String>) -> Result<Cluster> {
         let mut cluster = Cluster {
             id: String::new(),
             master: None,
@@ -87,7 +87,7 @@ impl Cluster {
                 cluster.processes.insert(name.strip_suffix(".yaml").unwrap_or(name).to_owned(), list);
                 continue;
             }
-            let (node, warnings) = node(path, text, defaults)?;
+            let (node, warnings) = node(path, text)?;
             cluster.nodes.push(node);
             cluster.warnings.extend(warnings);
         }
@@ -245,7 +245,7 @@ fn node_info() -> Value {
     Value::Map([("node_info", Value::List(call))].into_iter().collect())
 }
 
-fn node(path: &str, text: &str, defaults: &Map) -> Result<(Node, Vec<Diagnostic>)> {
+fn node(path: &str, text: &str) -> Result<(Node, Vec<Diagnostic>)> {
     let file = File { path, text };
     let top = Place { line: 1, column: 1 };
     let id = path.strip_prefix(FOLDER).and_then(|name| name.strip_suffix(".yaml")).unwrap_or(path).to_owned();
@@ -270,7 +270,7 @@ fn node(path: &str, text: &str, defaults: &Map) -> Result<(Node, Vec<Diagnostic>
             _ => return Err(file.unknown(place, &key, &[&NODE[..], &Reader::KEYS].concat())),
         }
     }
-    node.host = reader.host(id, top, Yaml { place: top, data: Data::Map(entries) }, defaults)?;
+    node.host = reader.host(id, top, Yaml { place: top, data: Data::Map(entries) }, &Map::new())?;
     node.host.host_keys = host_keys;
     Ok((node, reader.warnings))
 }
@@ -377,7 +377,7 @@ mod tests {
 
     fn parse(settings: Option<&str>, files: &[(&str, &str)]) -> Result<Cluster> {
         let files = files.iter().map(|(id, text)| (path_of(id), (*text).to_owned())).collect();
-        Cluster::parse(settings, &files, &Map::new())
+        Cluster::parse(settings, &files)
     }
 
     #[test]

@@ -204,13 +204,10 @@ pub fn assign(nodes: &[Member], rebalance: bool) -> Vec<Assigned> {
 /// Up to three nodes: wishes first, then the table's roles in the order of joining.
 fn by_count(nodes: &[Member]) -> Vec<(Role, String)> {
     let table: &[Role] = match nodes.len() {
-        1 => &[Role::Monolith],
+        1 => return vec![(Role::Monolith, "the only node".to_owned())],
         2 => &[Role::Edge, Role::Core],
         _ => &[Role::Edge, Role::Core, Role::Data],
     };
-    if nodes.len() == 1 {
-        return vec![(Role::Monolith, "the only node".to_owned())];
-    }
     let mut open = table.to_vec();
     let mut chosen: Vec<Option<(Role, String)>> = vec![None; nodes.len()];
     for (node, chosen) in nodes.iter().zip(&mut chosen) {

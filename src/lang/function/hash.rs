@@ -93,20 +93,9 @@ pub fn uuid5(space: &str, name: &str) -> String {
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-pub fn base64_encode(bytes: &[u8]) -> String {
-    let mut out = String::new();
-    for chunk in bytes.chunks(3) {
-        let byte = |i: usize| u32::from(chunk.get(i).copied().unwrap_or(0));
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for i in 0..4 {
-            let six = bits >> (18 - 6 * i) & 63;
-            let letter = ALPHABET.get(six as usize).map_or('=', |b| *b as char);
-            out.push(if i <= chunk.len() { letter } else { '=' });
-        }
-    }
-    out
-}
+pub use crate::function::base64::encode as base64_encode;
 
+/// What is no digit of it is passed over, as Python does.
 pub fn base64_decode(text: &str) -> Option<Vec<u8>> {
     let clean: Vec<u8> = text.bytes().filter(|b| ALPHABET.contains(b) || *b == b'=').collect();
     if !clean.len().is_multiple_of(4) {
