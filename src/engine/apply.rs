@@ -1,7 +1,6 @@
 //! Applying what was planned: every host is locked and checked before the first is touched, then wave by wave.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -188,7 +187,8 @@ async fn apply_host(work: &Work, host: Planned, run: &RunHeader, guard: u64) -> 
     let mut summary = Summary::default();
     let mut result = HostResult::of(&id);
     session.renew(work.run_timeout);
-    let (told, applied, taken_back) = apply_guarded(work, &mut session, &plan, &blobs, &names, run, guard, &mut summary).await;
+    let carry = Carry { work, plan: &plan, blobs: &blobs, names: &names, run, guard };
+    let (told, applied, taken_back) = carry.confirmed(&mut session, &mut summary).await;
     if taken_back.is_some() {
         // How its states ended is of no account any more, and neither is how the connection did.
         summary.codes.push(Code::TakenBack);
@@ -219,95 +219,84 @@ async fn apply_host(work: &Work, host: Planned, run: &RunHeader, guard: u64) -> 
     }
 }
 
-/// As `apply_plan`; a plan that can cut the connection is confirmed over a new one, or the host takes it back.
-#[expect(clippy::too_many_arguments, reason = "what `apply_plan` needs, and how long the host waits")]
-async fn apply_guarded(
-    work: &Work,
-    session: &mut Session,
-    plan: &HostPlan,
-    blobs: &Blobs,
-    names: &[Name],
-    run: &RunHeader,
-    seconds: u64,
-    summary: &mut Summary,
-) -> (Tally, Result<Applied>, Option<TakenBack>) {
-    let guard = plan.is_guarded().then_some(seconds);
-    let (told, applied) = apply_plan(work, session, plan, blobs, names, run, guard, summary).await;
-    if guard.is_none() {
-        return (told, applied, None);
-    }
-    let host = session.host.clone();
-    // What was lost on the way may have come to its end: the host knows.
-    let ended = match &applied {
-        Ok(applied) => applied.stopped.is_none() || applied.tally.failed > 0,
-        Err(fault) => fault.code != Code::Interrupted,
-    };
-    match guard::settle(work, &host, run, seconds, ended).await {
-        Ok(End::Confirmed(known)) => {
-            work.sink.event(Event::Confirmed { host: &host.id, run: &run.id });
-            (told, applied.or(Ok(known)), None)
-        }
-        Ok(End::Nothing) => (told, applied, None),
-        Ok(End::TakenBack(back)) => {
-            let TakenBack { by, tally, whole, why } = &back;
-            work.sink.event(Event::RolledBack { host: &host.id, run: &run.id, by, changes: tally.changed, guard: Some(why) });
-            if !whole {
-                let fault = Diagnostic::new(Code::Failed, format!("{} could take run {} back in part only", host.id, run.id))
-                    .hint(format!("`basalt rollback --run {} {}` tries again", run.id, host.id));
-                work.sink.event(Event::HostFailed { host: &host.id, fault: &fault });
-                summary.count_fault(&fault);
-            }
-            (told, applied, Some(back))
-        }
-        Err(fault) => (told, Err(fault), None),
-    }
+/// The plan that a host's agent keeps, on its way to being carried out.
+struct Carry<'a> {
+    work: &'a Work,
+    plan: &'a HostPlan,
+    blobs: &'a Blobs,
+    names: &'a [Name],
+    run: &'a RunHeader,
+    /// Seconds that the host waits for a plan that can cut the connection to be confirmed.
+    guard: u64,
 }
 
-/// Carries the kept plan of a session out and turns its messages into events. Gives what became of its states as they were told, which is
-/// all that is known when the host is lost on the way.
-#[expect(clippy::too_many_arguments, reason = "one place calls it, and each is another part of a host")]
-async fn apply_plan(
-    work: &Work,
-    session: &mut Session,
-    plan: &HostPlan,
-    blobs: &Blobs,
-    names: &[Name],
-    run: &RunHeader,
-    guard: Option<u64>,
-    summary: &mut Summary,
-) -> (Tally, Result<Applied>) {
-    let id = session.host.id.clone();
-    let sink = Arc::clone(&work.sink);
-    let step_of = |low: usize| plan.steps.iter().find(|s| s.low == low);
-    // A state may be told of twice: when it listens, or when a rollback finds at its end that something did not last. The worst counts.
-    let mut ends: BTreeMap<usize, Verdict> = BTreeMap::new();
-    let mut event = |body: Body| match body {
-        Body::Started { low } => sink.event(Event::StateStarted { host: &id, step: step_of(low), done: ends.len(), of: plan.steps.len() }),
-        Body::Line { text, .. } => sink.event(Event::Line { host: &id, text: &text }),
-        Body::Done(outcome) => {
-            let step = step_of(outcome.low);
-            let end = ends.entry(outcome.low).or_insert(outcome.result);
-            *end = worse(*end, outcome.result);
-            let unnamed = Name { id: String::new(), state: String::new(), name: String::new(), sls: String::new() };
-            let name = names.get(outcome.low).cloned().or_else(|| step.map(name_of)).unwrap_or(unnamed);
-            sink.event(Event::StateDone {
-                host: &id,
-                id: &name.id,
-                state: &name.state,
-                name: &name.name,
-                sls: &name.sls,
-                outcome: &outcome,
-            });
+impl Carry<'_> {
+    /// Carries it out. A plan that can cut the connection is confirmed over a new one, or the host takes it back.
+    async fn confirmed(&self, session: &mut Session, summary: &mut Summary) -> (Tally, Result<Applied>, Option<TakenBack>) {
+        let (told, applied) = self.out(session, summary).await;
+        if !self.plan.is_guarded() {
+            return (told, applied, None);
         }
-        _ => {}
-    };
-    let applied = session.apply(&plan.fingerprint, run, guard, blobs, &mut event).await;
-    let mut told = Tally { ok: plan.unchanged, ..Tally::default() };
-    for (low, verdict) in ends {
-        told.count(verdict);
-        summary.count_outcome(verdict, step_of(low).map_or(Action::None, |s| s.action));
+        let (work, run, host) = (self.work, self.run, session.host.clone());
+        // What was lost on the way may have come to its end: the host knows.
+        let ended = match &applied {
+            Ok(applied) => applied.stopped.is_none() || applied.tally.failed > 0,
+            Err(fault) => fault.code != Code::Interrupted,
+        };
+        match guard::settle(work, &host, run, self.guard, ended).await {
+            Ok(End::Confirmed(known)) => {
+                work.sink.event(Event::Confirmed { host: &host.id, run: &run.id });
+                (told, applied.or(Ok(known)), None)
+            }
+            Ok(End::Nothing) => (told, applied, None),
+            Ok(End::TakenBack(back)) => {
+                let TakenBack { by, tally, whole, why } = &back;
+                work.sink.event(Event::RolledBack { host: &host.id, run: &run.id, by, changes: tally.changed, guard: Some(why) });
+                if !whole {
+                    let fault = Diagnostic::new(Code::Failed, format!("{} could take run {} back in part only", host.id, run.id))
+                        .hint(format!("`basalt rollback --run {} {}` tries again", run.id, host.id));
+                    work.sink.event(Event::HostFailed { host: &host.id, fault: &fault });
+                    summary.count_fault(&fault);
+                }
+                (told, applied, Some(back))
+            }
+            Err(fault) => (told, Err(fault), None),
+        }
     }
-    (told, applied)
+
+    /// Carries it out and turns the agent's messages into events. Gives what became of its states as they were told, which is all that is
+    /// known when the host is lost on the way.
+    async fn out(&self, session: &mut Session, summary: &mut Summary) -> (Tally, Result<Applied>) {
+        let Carry { plan, names, .. } = self;
+        let (id, sink) = (session.host.id.clone(), &self.work.sink);
+        let step_of = |low: usize| plan.steps.iter().find(|s| s.low == low);
+        // A state may be told of twice: when it listens, or when a rollback finds at its end that something did not last. The worst counts.
+        let mut ends: BTreeMap<usize, Verdict> = BTreeMap::new();
+        let mut event = |body: Body| match body {
+            Body::Started { low } => {
+                sink.event(Event::StateStarted { host: &id, step: step_of(low), done: ends.len(), of: plan.steps.len() });
+            }
+            Body::Line { text, .. } => sink.event(Event::Line { host: &id, text: &text }),
+            Body::Done(outcome) => {
+                let step = step_of(outcome.low);
+                let end = ends.entry(outcome.low).or_insert(outcome.result);
+                *end = worse(*end, outcome.result);
+                let unnamed = Name { id: String::new(), state: String::new(), name: String::new(), sls: String::new() };
+                let Name { id: state_id, state, name, sls } =
+                    &names.get(outcome.low).cloned().or_else(|| step.map(name_of)).unwrap_or(unnamed);
+                sink.event(Event::StateDone { host: &id, id: state_id, state, name, sls, outcome: &outcome });
+            }
+            _ => {}
+        };
+        let guard = plan.is_guarded().then_some(self.guard);
+        let applied = session.apply(&plan.fingerprint, self.run, guard, self.blobs, &mut event).await;
+        let mut told = Tally { ok: plan.unchanged, ..Tally::default() };
+        for (low, verdict) in ends {
+            told.count(verdict);
+            summary.count_outcome(verdict, step_of(low).map_or(Action::None, |s| s.action));
+        }
+        (told, applied)
+    }
 }
 
 fn worse(a: Verdict, b: Verdict) -> Verdict {
@@ -372,7 +361,8 @@ async fn take_back_host(work: &Work, session: &mut Session, run: &str, back: &Ru
     let plan = session.plan_rollback(RollbackRequest { run: run.to_owned(), with_later: false, destroy_data: false }).await?;
     let mut summary = Summary::default();
     session.check(back, 0, &Blobs::new()).await?;
-    let (_, applied, undone) = apply_guarded(work, session, &plan, &Blobs::new(), &[], back, guard, &mut summary).await;
+    let carry = Carry { work, plan: &plan, blobs: &Blobs::new(), names: &[], run: back, guard };
+    let (_, applied, undone) = carry.confirmed(session, &mut summary).await;
     if let Some(undone) = undone {
         return Err(Diagnostic::new(Code::Failed, format!("taking run {run} back cut the connection, and was itself taken back"))
             .detail(undone.why)
