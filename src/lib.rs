@@ -6,7 +6,7 @@
 //!
 //! The crate's map, in the order in which modules may know each other (imports point to the left only; `tests/layers.rs` holds it):
 //!
-//! `value diagnostic secret budget yaml plan ← system ← object ← monitor, function ← agent ← fleet ← lang ← engine ← remote, store ← orchestrate, enrol ← cli`
+//! `value diagnostic secret budget yaml plan ← system ← object ← monitor, function ← agent ← fleet ← lang ← engine ← remote, store ← orchestrate, enrol ← watch ← cli`
 //!
 //! Everything up to `agent` is also the host side (`basalt-agent`); the rest needs the feature `controller`. Its part
 //! `language` alone compiles trees; it is what fuzzing builds.
@@ -38,5 +38,7 @@ pub mod secret;
 pub mod store;
 pub mod system;
 pub mod value;
+#[cfg(feature = "controller")]
+pub mod watch;
 #[cfg(feature = "language")]
 pub mod yaml;

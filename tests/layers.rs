@@ -21,6 +21,7 @@ const ORDER: &[&[&str]] = &[
     &["engine"],
     &["remote", "store"],
     &["orchestrate", "enrol"],
+    &["watch"],
     &["control"],
     &["web", "cli"],
     &["main"],

@@ -13,6 +13,7 @@ use super::context::{Context, cache_folder, short};
 use super::opened::Opened;
 use super::print::{Color, Paint, Printer, clean, count, out};
 use super::process::{Seen, asked, start, stop};
+use super::recover::{as_json, painted};
 use super::{ConnectArgs, Ended, RepositoryArgs, ScopeArgs, exit_code};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::cluster::{self, dumped, loaded, set_variable};
@@ -21,6 +22,7 @@ use crate::fleet::cluster::Cluster;
 use crate::fleet::process::{Process, State};
 use crate::fleet::role::Role;
 use crate::lang::jinja::dump::yaml;
+use crate::watch::recovery;
 
 #[derive(Subcommand)]
 pub enum ClusterCommand {
@@ -148,15 +150,18 @@ async fn status(args: &StatusArgs, printer: Arc<Printer>) -> Ended {
     let Seen { online, states } = asked(&context, &cluster, cluster.nodes.iter().map(|node| &node.host.id)).await?;
     let width = cluster.nodes.iter().map(|node| node.host.id.len()).max().unwrap_or_default();
     let mut codes = Vec::new();
+    let recovering = recovery::all(context.store.as_ref())?;
     for (node, should) in cluster.nodes.iter().zip(cluster.assign()) {
         let there = online.contains(&node.host.id);
         let processes = cluster.processes.get(&node.host.id).map_or(&[][..], Vec::as_slice);
         let state = |id: &str| states.get(id).cloned().unwrap_or(State::Unknown);
         let well = processes.iter().filter(|process| !process.managed || (state(&process.id) == State::Online) == process.online).count();
         let role = node.role.map_or("none", Role::name);
+        let recovery = recovering.get(&node.host.id);
         printer.json(&json!({
             "type": "node_status", "node": node.host.id, "role": role, "should": should.role.name(), "state": if there { "online" } else { "offline" },
             "cordoned": node.cordoned, "processes": processes.len(), "as_wanted": well,
+            "recovery": as_json(recovery),
         }));
         let shown = if there { printer.paint(Paint::Green, "online ") } else { printer.paint(Paint::Red, "offline") };
         let mut more = String::new();
@@ -169,6 +174,7 @@ async fn status(args: &StatusArgs, printer: Arc<Printer>) -> Ended {
         if node.cordoned {
             more.push_str("  cordoned");
         }
+        more.push_str(&painted(&printer, recovery));
         printer.say(&format!("{:width$}  {shown}  {role:<8}{more}", clean(&node.host.id)));
         codes.extend((!there).then_some(Code::Unreachable));
         codes.extend((there && well < processes.len()).then_some(Code::Failed));

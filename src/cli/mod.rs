@@ -26,6 +26,7 @@ mod plan;
 pub mod print;
 mod process;
 mod progress;
+mod recover;
 mod role;
 mod rollback;
 mod runs;

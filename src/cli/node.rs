@@ -9,6 +9,7 @@ use super::change::{ChangeArgs, carry_out};
 use super::context::{Context, cache_folder, now, short};
 use super::opened::Opened;
 use super::print::{Color, Printer, clean};
+use super::recover::{self, RecoverArgs, as_json, known, painted};
 use super::{Ended, RepositoryArgs, process};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::cluster;
@@ -19,6 +20,7 @@ use crate::fleet::Host;
 use crate::fleet::cluster::{Node, path_of};
 use crate::fleet::process::Process;
 use crate::fleet::role::{Resources, Role};
+use crate::watch::recovery::Recovery;
 
 #[derive(Subcommand)]
 pub enum NodeCommand {
@@ -38,6 +40,8 @@ pub enum NodeCommand {
     Cordon(NodeCordonArgs),
     /// Processes may come to it again
     Uncordon(NodeCordonArgs),
+    /// Try nodes again that are away or have failed, now and by hand
+    Recover(RecoverArgs),
 }
 
 impl NodeCommand {
@@ -48,6 +52,7 @@ impl NodeCommand {
             NodeCommand::Show(args) => args.json,
             NodeCommand::Remove(args) => args.change.json,
             NodeCommand::Start(args) | NodeCommand::Stop(args) => args.change.json,
+            NodeCommand::Recover(args) => args.change.json,
             NodeCommand::Cordon(_) | NodeCommand::Uncordon(_) => false,
         }
     }
@@ -135,6 +140,7 @@ pub async fn run(command: NodeCommand, color: Color) -> Ended {
         NodeCommand::Stop(args) => process::stop(&args.change, printer, &managed(&args.change.repository, &args.id)?, args.force).await,
         NodeCommand::Cordon(args) => cordon(&args, &printer, true),
         NodeCommand::Uncordon(args) => cordon(&args, &printer, false),
+        NodeCommand::Recover(args) => recover::run(args, printer).await,
         NodeCommand::Remove(args) => {
             let ids: Vec<String> = processes(&args.change.repository, &args.id)?.into_iter().map(|process| process.id).collect();
             if !ids.is_empty() {
@@ -213,10 +219,13 @@ fn list(args: &NodeListArgs, printer: &Printer) -> Ended {
     let cluster = cluster::read(&opened.snapshot)?;
     let width = |of: fn(&Node) -> usize| cluster.nodes.iter().map(of).max().unwrap_or_default();
     let (ids, addresses) = (width(|node| node.host.id.len()), width(|node| node.host.address.len()));
+    let recovering = known(&args.repository)?;
     for node in &cluster.nodes {
-        printer.json(&node_json(node));
+        let recovery = recovering.get(&node.host.id);
+        printer.json(&node_json(node, recovery));
         let role = node.role.map_or("none", Role::name);
-        printer.say(&format!("{:ids$}  {:addresses$}  {role:<8}  joined {}", clean(&node.host.id), clean(&node.host.address), node.joined));
+        let (id, address, away) = (clean(&node.host.id), clean(&node.host.address), painted(printer, recovery));
+        printer.say(&format!("{id:ids$}  {address:addresses$}  {role:<8}  joined {}{away}", node.joined));
     }
     if cluster.nodes.is_empty() {
         printer.say("The cluster has no nodes: `basalt node add ID ADDRESS` adds one.");
@@ -227,7 +236,12 @@ fn list(args: &NodeListArgs, printer: &Printer) -> Ended {
 fn show(args: &NodeShowArgs, printer: &Printer) -> Ended {
     let opened = Opened::at(&args.repository, args.repository.commit.as_deref())?;
     let cluster = cluster::read(&opened.snapshot)?;
-    printer.json(&node_json(cluster.node(&args.id)?));
+    let recovering = known(&args.repository)?;
+    let recovery = recovering.get(&args.id);
+    printer.json(&node_json(cluster.node(&args.id)?, recovery));
+    if recovery.is_some() {
+        printer.say(&format!("# {}{}", clean(&args.id), painted(printer, recovery)));
+    }
     if let Some(file) = opened.snapshot.read(&path_of(&args.id))? {
         printer.say(&format!("# {}\n{}", path_of(&args.id), clean_lines(&String::from_utf8_lossy(&file.bytes))));
     }
@@ -238,10 +252,11 @@ fn clean_lines(text: &str) -> String {
     text.lines().map(clean).collect::<Vec<_>>().join("\n")
 }
 
-fn node_json(node: &Node) -> serde_json::Value {
+fn node_json(node: &Node, recovery: Option<&Recovery>) -> serde_json::Value {
     json!({
         "type": "node", "node": node.host.id, "address": node.host.address, "role": node.role.map(Role::name),
         "preferred": node.preferred.map(Role::name), "joined": node.joined, "resources": node.resources.map(resources_json),
+        "recovery": as_json(recovery),
     })
 }
 

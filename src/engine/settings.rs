@@ -44,6 +44,8 @@ pub struct Settings {
     pub secret_pillar: Option<Vec<String>>,
     /// What compiling may take, by name.
     pub limits: BTreeMap<String, u64>,
+    /// How hosts that are away or fail are tried again, by name; nothing said of `tries` or null: for ever.
+    pub recovery: BTreeMap<String, Option<u64>>,
 }
 
 /// How many nested frames templates may be given.
@@ -51,7 +53,7 @@ const DEEPEST: u64 = 20_000;
 
 pub type Roots = BTreeMap<String, Vec<String>>;
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 16] = [
     "repository",
     "file_roots",
     "pillar_roots",
@@ -67,10 +69,14 @@ const KEYS: [&str; 15] = [
     "decrypt_timeout",
     "secret_pillar",
     "limits",
+    "recovery",
 ];
 
 /// Limits of compiling: steps and nested frames of a template, MiB of its text, MiB of memory and seconds of a processor for a host.
 pub const LIMITS: [&str; 5] = ["steps", "depth", "output", "memory", "time"];
+
+/// Of trying a host again: seconds between the first tries, how many those are, seconds between the later ones, and after how many it has failed.
+pub const RECOVERY: [&str; 4] = ["first_every", "first_tries", "every", "tries"];
 
 /// Options of a Salt master that the compiler understands; they stand at the top level as in Salt's own file.
 pub const SALT_OPTIONS: [&str; 17] = [
@@ -128,6 +134,7 @@ impl Settings {
                 "decrypt_timeout" => settings.decrypt_timeout = Some(number(file, value)?),
                 "secret_pillar" => settings.secret_pillar = Some(texts_of(file, value)?),
                 "limits" => settings.limits = limits(file, value)?,
+                "recovery" => settings.recovery = recovery(file, value)?,
                 option if SALT_OPTIONS.contains(&option) => {
                     if matches!(option, "jinja_env" | "jinja_sls_env") {
                         environment(file, value)?;
@@ -196,6 +203,9 @@ impl Settings {
         for (key, value) in other.limits {
             self.limits.entry(key).or_insert(value);
         }
+        for (key, value) in other.recovery {
+            self.recovery.entry(key).or_insert(value);
+        }
         Settings {
             file_roots: self.file_roots.or(other.file_roots),
             pillar_roots: self.pillar_roots.or(other.pillar_roots),
@@ -213,6 +223,7 @@ impl Settings {
             decrypt_timeout: self.decrypt_timeout.or(other.decrypt_timeout),
             secret_pillar: self.secret_pillar.or(other.secret_pillar),
             limits: self.limits,
+            recovery: self.recovery,
         }
     }
 
@@ -261,25 +272,44 @@ fn environment(file: &str, node: &Node) -> Result<()> {
 }
 
 fn limits(file: &str, node: &Node) -> Result<BTreeMap<String, u64>> {
-    let Data::Map(entries) = &node.data else { return Err(wrong(file, node, "limits are a mapping of names to numbers")) };
     let mut out = BTreeMap::new();
-    for (key, (place, value)) in entries {
-        let name = key.to_text();
-        if !LIMITS.contains(&name.as_str()) {
-            let fault = Diagnostic::new(Code::Settings, format!("unknown limit {name:?}")).at(Span::new(file, place.line, place.column));
-            return Err(fault
-                .hint(match nearest(&name, LIMITS) {
-                    Some(near) => format!("did you mean {near:?}?"),
-                    None => format!("limits are {}", LIMITS.join(", ")),
-                })
-                .into());
-        }
+    for (name, value) in numbered(file, node, "limit", &LIMITS)? {
         let number = number(file, value)?;
         // Frames are frames of the stack as well.
         if name == "depth" && number > DEEPEST {
             return Err(wrong(file, value, &format!("depth is at most {DEEPEST}")));
         }
         out.insert(name, number);
+    }
+    Ok(out)
+}
+
+fn recovery(file: &str, node: &Node) -> Result<BTreeMap<String, Option<u64>>> {
+    let mut out = BTreeMap::new();
+    for (name, value) in numbered(file, node, "recovery", &RECOVERY)? {
+        let for_ever = name == "tries" && value.to_value() == Value::Null;
+        let number = if for_ever { None } else { Some(number(file, value)?) };
+        out.insert(name, number);
+    }
+    Ok(out)
+}
+
+/// The entries of a mapping of known names.
+fn numbered<'a>(file: &str, node: &'a Node, what: &str, known: &[&'static str]) -> Result<Vec<(String, &'a Node)>> {
+    let Data::Map(entries) = &node.data else { return Err(wrong(file, node, &format!("a {what} is a mapping of names to numbers"))) };
+    let mut out = Vec::new();
+    for (key, (place, value)) in entries {
+        let name = key.to_text();
+        if !known.contains(&name.as_str()) {
+            let fault = Diagnostic::new(Code::Settings, format!("unknown {what} {name:?}")).at(Span::new(file, place.line, place.column));
+            return Err(fault
+                .hint(match nearest(&name, known.iter().copied()) {
+                    Some(near) => format!("did you mean {near:?}?"),
+                    None => format!("known are {}", known.join(", ")),
+                })
+                .into());
+        }
+        out.push((name, value));
     }
     Ok(out)
 }
