@@ -319,64 +319,6 @@ fn failures_skip_what_depends_on_them_and_an_owed_restart_is_not_lost() {
     lab.basalt(["plan", "--detailed-exitcode"]).code(0);
 }
 
-/// A run is killed at each of its mutations in turn; every time the next plan says so, and rollback brings the host back.
-fn killed_at_every_mutation(lab: &Lab, least: usize) {
-    let host = &lab["h1"];
-    let bashrc = host.read("/root/.bashrc").unwrap_or_default();
-    let before = host.fingerprint_root();
-    let (mut mutation, mut told) = (0, 0);
-    loop {
-        mutation += 1;
-        // root's shell reads this before it starts the agent.
-        host.write("/root/.bashrc", &format!("export BASALT_FAULT_KILL={mutation}\n{bashrc}"));
-        let killed = lab.basalt(["apply", "--yes"]);
-        host.write("/root/.bashrc", &bashrc);
-        if killed.code == Some(0) {
-            break;
-        }
-        assert_eq!(killed.code, Some(4), "mutation {mutation}: {killed}");
-        // A run that was killed before its journal began has done nothing, and there is nothing to say.
-        let plan = lab.basalt(["plan"]).ok();
-        let mut rollback = None;
-        if plan.stdout.contains("was broken off") {
-            told += 1;
-            rollback = Some(lab.basalt(["rollback", "--yes"]).ok());
-        }
-        let difference = before.diff(&host.fingerprint_root());
-        assert!(difference.is_empty(), "killed at mutation {mutation}:\n{difference}\n{killed}\n{plan}\n{rollback:?}");
-    }
-    println!("killed at {} mutations, {told} of them told by the next plan", mutation - 1);
-    assert!(mutation > least && told + 5 > mutation, "was the run killed at all? {mutation} mutations, {told} told");
-}
-
-#[test]
-fn a_kill_at_every_mutation_of_files_and_accounts_is_survived() {
-    if !lab::required() {
-        return;
-    }
-    let lab = Lab::light(1);
-    server(&lab);
-    // Without packages and services, which have their own test: they take long.
-    let (before, rest) = SERVER.split_once("tools:").unwrap();
-    let (_, after) = rest.split_once("ops:\n").unwrap();
-    lab.write("states/server/init.sls", &format!("{before}ops:\n{after}"));
-    lab.commit("without packages");
-    killed_at_every_mutation(&lab, 30);
-}
-
-#[test]
-fn a_kill_at_every_mutation_of_packages_and_services_is_survived() {
-    if !lab::required() {
-        return;
-    }
-    let lab = Lab::hosts(1);
-    server(&lab);
-    let (packages, _) = SERVER.split_once("ops:\n").unwrap();
-    lab.write("states/server/init.sls", packages);
-    lab.commit("packages and a service");
-    killed_at_every_mutation(&lab, 5);
-}
-
 /// Ctrl-C stops at the next state and leaves a true journal.
 #[test]
 fn an_interrupt_stops_at_the_next_state() {

@@ -5,7 +5,7 @@
 //! To add one, write a few lines into a file of `tests/law/`, a list of
 //!
 //! ```yaml
-//! - where: root                 # a temporary root; `recorded`: one, with the tools of `law/recorded.rs`; `light` or `systemd`: a host of the lab
+//! - where: root                 # a temporary root; `recorded`: with the tools of `law/recorded.rs`; `light`, `systemd`: a host of the lab
 //!   before: mkdir etc           # what is there first: a shell script, run in the root or on the host
 //!   after: rm -r /srv/x         # on hosts: what takes it away again
 //!   slow: True                  # in a root: a sample takes one fault of each case, and not all errors
@@ -14,7 +14,7 @@
 //!   objects:                    # each is set from what is there to what is wanted; `{}` is absent; a list of wants is a case each
 //!   - file:/etc/new: {kind: file, content: its text}
 //!   - user:new & group:new: …   # the first is set; the others change with it, so their before-images are taken too
-//!   states:                     # each is planned and applied; ids and names are the functions' own where there is no `name`
+//!   states:                     # each item is planned and applied: functions with their arguments, a list of them where one comes several times
 //!   - kmod.present: {name: new}
 //! ```
 //!

@@ -205,88 +205,8 @@ pub fn tool(sys: &System, progress: &mut Progress, argv: Vec<String>, stdin: Vec
 }
 
 #[cfg(test)]
-pub mod tests {
+mod tests {
     use super::*;
-
-    use super::super::Object;
-    use crate::system::{Exec, Output};
-    use crate::value::Attrs;
-    use std::io::Write;
-
-    /// Runs commands for real; only for tools that are kept below a temporary root.
-    pub struct Real;
-    impl Exec for Real {
-        fn run(&self, command: &Command, _: &mut dyn FnMut(&[u8])) -> Result<Output> {
-            assert!(command.argv.iter().any(|a| a == "-R" || a == "-Q"), "{:?} would touch this machine", command.argv);
-            let mut child = std::process::Command::new(&command.argv[0])
-                .args(&command.argv[1..])
-                .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-                .stdin(std::process::Stdio::piped())
-                .stdout(std::process::Stdio::piped())
-                .stderr(std::process::Stdio::piped())
-                .spawn()
-                .unwrap();
-            child.stdin.take().unwrap().write_all(&command.stdin).unwrap();
-            let output = child.wait_with_output().unwrap();
-            Ok(Output { status: output.status.code().unwrap_or(-1), stdout: output.stdout, stderr: output.stderr, ..Output::default() })
-        }
-    }
-
-    /// A root with accounts, for the real tools.
-    pub struct Root {
-        _dir: tempfile::TempDir,
-        pub sys: System,
-    }
-
-    impl Root {
-        /// `None` where the tools cannot work: they need root to chroot.
-        pub fn new() -> Option<Root> {
-            let missing = !Path::new("/usr/sbin/useradd").exists();
-            if missing || !rustix::process::geteuid().is_root() {
-                assert!(std::env::var("CI").as_deref() != Ok("true"), "needs root and shadow's tools");
-                eprintln!("skipped: needs root and shadow's tools");
-                return None;
-            }
-            let dir = tempfile::tempdir().unwrap();
-            std::fs::create_dir_all(dir.path().join("etc/skel")).unwrap();
-            std::fs::create_dir_all(dir.path().join("home")).unwrap();
-            for (path, text) in [
-                (
-                    "etc/passwd",
-                    "root:x:0:0:root:/root:/bin/bash\nalice:x:1000:1000:Al,1,2:/home/alice:/bin/bash\nbob:x:1001:1001::/home/bob:/bin/sh\nzed:x:1005:100::/:/bin/sh\n",
-                ),
-                (
-                    "etc/shadow",
-                    "root:*:19000:0:99999:7:::\nalice:$6$a$b:19001:1:90:7:5:21000:\nbob:!:19000:0:99999:7:::\nzed:!:19000::::::\n",
-                ),
-                ("etc/group", "root:x:0:\nadm:x:4:zed,alice\nsudo:x:27:bob,alice,zed\nusers:x:100:\nalice:x:1000:\nbob:x:1001:\n"),
-                ("etc/gshadow", "root:*::\nadm:*::zed,alice\nsudo:*:alice:bob,alice,zed\nusers:*::\nalice:!::\nbob:!::\n"),
-                ("etc/subuid", "alice:100000:65536\nbob:165536:65536\n"),
-                ("etc/subgid", "alice:100000:65536\nbob:165536:65536\n"),
-                (
-                    "etc/login.defs",
-                    "USERGROUPS_ENAB yes\nUID_MIN 1000\nGID_MIN 1000\nSYS_UID_MAX 999\nSUB_UID_COUNT 65536\nSUB_GID_COUNT 65536\n",
-                ),
-            ] {
-                std::fs::write(dir.path().join(path), text).unwrap();
-            }
-            let sys = System::at(dir.path(), Box::new(Real));
-            Some(Root { _dir: dir, sys })
-        }
-
-        /// The databases, byte for byte.
-        pub fn files(&self) -> Vec<(&'static str, String)> {
-            let text = |path| String::from_utf8(self.sys.read(path).unwrap().unwrap_or_default()).unwrap();
-            [PASSWD, SHADOW, GROUP, GSHADOW, SUBUID, SUBGID].into_iter().map(|path| (path, text(path))).collect()
-        }
-
-        pub fn set(&self, object: &dyn Object, to: &Attrs) -> Attrs {
-            let from = object.read(&self.sys).unwrap();
-            object
-                .set(&self.sys, &from, to, &mut Progress::new(&mut |_| {}))
-                .unwrap_or_else(|e| panic!("{}: {e} {}", object.key(), e.detail))
-        }
-    }
 
     fn table(text: &str) -> Table {
         let bytes = text.as_bytes().to_vec();

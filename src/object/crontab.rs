@@ -130,43 +130,6 @@ mod tests {
     }
 
     #[test]
-    fn a_crontab_goes_and_comes_back() {
-        for start in [None, Some("# mine\n0 1 * * * old")] {
-            for target in [Some("new\n"), None] {
-                let (dir, sys) = root();
-                let file = dir.path().join("var/spool/cron/crontabs/me");
-                if let Some(text) = start {
-                    std::fs::write(&file, text).unwrap();
-                }
-                let read = || std::fs::read_to_string(&file).ok();
-                let tab = Crontab::new("me");
-                let before = tab.read(&sys).unwrap();
-                // What the keep would hold.
-                sys.contents().add(start.unwrap_or_default().as_bytes());
-                let to: Attrs = target
-                    .map(|t| Attrs::from([("content".to_owned(), Value::Str(sys.contents().add(t.as_bytes()).0))]))
-                    .unwrap_or_default();
-                for fault in 1.. {
-                    let from = tab.read(&sys).unwrap();
-                    sys.fail_at(fault);
-                    let done = tab.set(&sys, &from, &to, &mut Progress::new(&mut |_| {}));
-                    sys.fail_at(None);
-                    if let Ok(reached) = &done {
-                        assert_eq!(reached.get("content"), to.get("content"));
-                        assert_eq!(read().as_deref(), target);
-                    }
-                    let now = tab.read(&sys).unwrap();
-                    tab.set(&sys, &now, &before, &mut Progress::new(&mut |_| {})).unwrap();
-                    assert_eq!((tab.read(&sys).unwrap(), read().as_deref()), (before.clone(), start));
-                    if done.is_ok() {
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
     fn a_users_name_leads_nowhere_else() {
         let (_dir, sys) = root();
         for name in ["", "..", "a/b", ".hidden"] {

@@ -137,100 +137,12 @@ impl Object for Debconf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::{Exec, Output};
-    use std::path::PathBuf;
-
-    /// debconf's tools, over the same files.
-    struct Tools(PathBuf);
-    impl Exec for Tools {
-        fn run(&self, command: &Command, _: &mut dyn FnMut(&[u8])) -> Result<Output> {
-            let said = String::from_utf8(command.stdin.clone()).unwrap();
-            let words: Vec<&str> = said.trim_end_matches('\n').splitn(4, ' ').collect();
-            let file = |name: &str| self.0.join("var/cache/debconf").join(name);
-            let config = std::fs::read_to_string(file("config.dat")).unwrap();
-            let mut all: Vec<String> = config.split("\n\n").filter(|p| !p.trim().is_empty()).map(|p| p.trim().to_owned()).collect();
-            let at = |question: &str| all.iter().position(|p| p.starts_with(&format!("Name: {question}\n")));
-            let owners_of = |p: &str| p.lines().find_map(|l| l.strip_prefix("Owners: ")).unwrap_or_default().to_owned();
-            match (command.argv[0].as_str(), words.as_slice()) {
-                ("debconf-set-selections", [owner, question, kind, value]) => {
-                    let old = at(question);
-                    let mut owners = old.map(|i| owners_of(&all[i])).unwrap_or_default();
-                    if !owners.split(", ").any(|o| o == *owner) {
-                        owners = if owners.is_empty() { (*owner).to_owned() } else { format!("{owners}, {owner}") };
-                    }
-                    let new = format!("Name: {question}\nTemplate: {question}\nValue: {value}\nOwners: {owners}\nFlags: seen");
-                    old.map(|i| all.remove(i));
-                    all.push(new);
-                    let templates = std::fs::read_to_string(file("templates.dat")).unwrap_or_default();
-                    std::fs::write(file("templates.dat"), format!("Name: {question}\nType: {kind}\n\n{templates}")).unwrap();
-                }
-                ("debconf-communicate", ["UNREGISTER", question]) => {
-                    let i = at(question).unwrap();
-                    let rest: Vec<String> = owners_of(&all[i]).split(", ").filter(|o| *o != command.argv[1]).map(str::to_owned).collect();
-                    let paragraph = all.remove(i);
-                    if !rest.is_empty() {
-                        all.push(paragraph.replace(&owners_of(&paragraph), &rest.join(", ")));
-                    }
-                }
-                ("debconf-communicate", ["FSET", question, "seen", "false"]) => {
-                    let i = at(question).unwrap();
-                    all[i] = all[i].replace("\nFlags: seen", "");
-                }
-                other => panic!("{other:?}"),
-            }
-            std::fs::write(file("config.dat"), all.join("\n\n") + "\n").unwrap();
-            Ok(Output { stdout: b"0 fine\n".to_vec(), ..Output::default() })
-        }
-    }
-
-    #[test]
-    fn an_answer_goes_and_comes_back() {
-        let attrs = |pairs: &[(&str, &str)]| -> Attrs {
-            pairs.iter().map(|(n, v)| ((*n).to_owned(), if *v == "true" && *n == "seen" { true.into() } else { Value::str(*v) })).collect()
-        };
-        let starts = [
-            "",
-            "Name: p/q\nTemplate: p/q\nValue: old\nOwners: p\n",
-            "Name: p/q\nTemplate: p/q\nValue: \nOwners: a, p\nFlags: seen\nVariables:\n x = y\n",
-        ];
-        for start in starts {
-            let dir = tempfile::tempdir().unwrap();
-            std::fs::create_dir_all(dir.path().join("var/cache/debconf")).unwrap();
-            std::fs::write(dir.path().join("var/cache/debconf/config.dat"), format!("Name: x/y\nValue: 1\nOwners: x\n\n{start}")).unwrap();
-            std::fs::write(dir.path().join("var/cache/debconf/templates.dat"), "Name: p/q\nType: string\n\n").unwrap();
-            let sys = System::at(dir.path(), Box::new(Tools(dir.path().to_owned())));
-            let answer = Debconf::new("p/q");
-            let before = answer.read(&sys).unwrap();
-            assert_eq!(before.is_empty(), start.is_empty());
-            let owners = if start.contains("a, p") {
-                "a,p,z"
-            } else if start.is_empty() {
-                "z"
-            } else {
-                "p,z"
-            };
-            let to = attrs(&[("type", "select"), ("value", "a new one"), ("owners", owners), ("seen", "true")]);
-            for fault in 1.. {
-                let from = answer.read(&sys).unwrap();
-                sys.fail_at(fault);
-                let done = answer.set(&sys, &from, &to, &mut Progress::new(&mut |_| {}));
-                sys.fail_at(None);
-                if let Ok(reached) = &done {
-                    assert_eq!(reached, &to);
-                }
-                let now = answer.read(&sys).unwrap();
-                answer.set(&sys, &now, &before, &mut Progress::new(&mut |_| {})).unwrap();
-                assert_eq!(answer.read(&sys).unwrap(), before, "{start}");
-                if done.is_ok() {
-                    break;
-                }
-            }
-        }
-    }
+    use crate::system::HostExec;
+    use std::path::Path;
 
     #[test]
     fn a_password_is_not_shown() {
-        let sys = System::at("/nonexistent", Box::new(Tools(PathBuf::new())));
+        let sys = System::at("/nonexistent", Box::new(HostExec::new(Path::new("/nonexistent"), Default::default())));
         let to = Attrs::from([("type".to_owned(), Value::str("password")), ("value".to_owned(), Value::str("hunter2"))]);
         let shown = Debconf::new("p/q").describe(&sys, &Attrs::new(), &to);
         assert!(!shown.contains("hunter2") && shown.contains("********"), "{shown}");

@@ -105,32 +105,3 @@ impl Object for Group {
         describe_attributes(&shown(from), &shown(to))
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::accounts::tests::Root;
-    use super::*;
-
-    #[test]
-    fn groups_go_and_come_back_to_the_byte() {
-        let Some(root) = Root::new() else { return };
-        for (name, to) in [
-            ("new", r#"{"name": "new", "system": true, "members": ["bob", "alice"]}"#),
-            ("new", r#"{"gid": 4711}"#),
-            ("sudo", r#"{"members": ["zed"]}"#),
-            ("sudo", r#"{"members": []}"#),
-            ("adm", r#"{"gid": 5000}"#),
-            ("adm", "{}"),
-        ] {
-            let (before_files, group) = (root.files(), Group::new(name));
-            let (before, to): (Attrs, Attrs) = (group.read(&root.sys).unwrap(), serde_json::from_str(to).unwrap());
-            let reached = root.set(&group, &to);
-            for (attr, value) in &to {
-                assert_eq!(reached.get(attr), Some(value), "{name} {attr}");
-            }
-            assert_eq!(reached.is_empty(), to.is_empty());
-            root.set(&group, &before);
-            assert_eq!(root.files(), before_files, "{name}");
-        }
-    }
-}

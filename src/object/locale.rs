@@ -145,8 +145,6 @@ impl Object for Locale {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::{Exec, Output};
-    use std::path::{Path, PathBuf};
 
     /// An archive with these names, and one that was taken out.
     fn archive(names: &[&str]) -> Vec<u8> {
@@ -163,59 +161,6 @@ mod tests {
         bytes.resize(strings, 0);
         all.iter().for_each(|(name, _)| bytes.extend(name.bytes().chain([0])));
         bytes
-    }
-
-    /// locale-gen and localedef, over that archive.
-    struct Tools(PathBuf);
-    impl Exec for Tools {
-        fn run(&self, command: &Command, _: &mut dyn FnMut(&[u8])) -> Result<Output> {
-            let path = self.0.join("usr/lib/locale/locale-archive");
-            let mut all = std::fs::read(&path).map(|bytes| names(&bytes).unwrap()).unwrap_or_default();
-            match command.argv.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-                ["locale-gen", "--keep-existing"] | ["localedef", "-i", "de_DE", "-f", "UTF-8", "de_DE.utf8"] => {
-                    all.push("de_DE.utf8".into())
-                }
-                ["localedef", "--delete-from-archive", name] => all.retain(|n| n != name),
-                other => panic!("{other:?}"),
-            }
-            std::fs::write(path, archive(&all.iter().map(String::as_str).collect::<Vec<_>>())).unwrap();
-            Ok(Output::default())
-        }
-    }
-
-    #[test]
-    fn a_locale_goes_and_comes_back() {
-        for (generator, others) in [(true, vec![]), (false, vec!["en_US.utf8"])] {
-            let dir = tempfile::tempdir().unwrap();
-            let at = |path: &str| dir.path().join(path);
-            std::fs::create_dir_all(at("usr/lib/locale")).unwrap();
-            std::fs::create_dir_all(at("usr/sbin")).unwrap();
-            if generator {
-                std::fs::write(at("usr/sbin/locale-gen"), "").unwrap();
-            }
-            if !others.is_empty() {
-                std::fs::write(at("usr/lib/locale/locale-archive"), archive(&others)).unwrap();
-            }
-            let sys = System::at(dir.path(), Box::new(Tools(dir.path().to_owned())));
-            let locale = Locale::new("de_DE.utf8");
-            let to = Attrs::from([("available".to_owned(), Value::Bool(true))]);
-            for fault in 1.. {
-                let from = locale.read(&sys).unwrap();
-                sys.fail_at(fault);
-                let done = locale.set(&sys, &from, &to, &mut Progress::new(&mut |_| {}));
-                sys.fail_at(None);
-                if let Ok(reached) = &done {
-                    assert_eq!(reached, &to);
-                }
-                let now = locale.read(&sys).unwrap();
-                locale.set(&sys, &now, &Attrs::new(), &mut Progress::new(&mut |_| {})).unwrap();
-                assert_eq!(archived(&sys).unwrap(), others);
-                assert_eq!(Path::new(&at("usr/lib/locale/locale-archive")).exists(), !others.is_empty());
-                if done.is_ok() {
-                    break;
-                }
-            }
-        }
     }
 
     #[test]

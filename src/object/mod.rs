@@ -3,7 +3,7 @@
 //! About thirty kinds carry the hundred and more state functions, which only say what they want of them. So every function of a
 //! family shares one honest reader, one setter and one way back.
 //!
-//! **The law**, held by one table-driven test for every kind: `set(to)` then `read` gives `to`; `set(back)` then `read` gives
+//! **The law**, held by one table for every kind (`tests/law.rs`): `set(to)` then `read` gives `to`; `set(back)` then `read` gives
 //! `from`; a fault at any mutation leaves what `set(now, before)` can take back.
 
 mod accounts;
@@ -23,8 +23,6 @@ pub mod packages;
 pub mod pip;
 pub mod postgres;
 pub mod service;
-#[cfg(test)]
-mod storage_tests;
 pub mod swap;
 pub mod sysctl;
 pub mod unified;

@@ -82,31 +82,14 @@ mod tests {
     }
 
     #[test]
-    fn a_value_goes_and_comes_back() {
+    fn names_lead_to_their_files_and_nowhere_else() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("proc/sys/net/ipv4/conf/eth0.1/x");
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, "4096 \t87380\n").unwrap();
         let sys = System::at(dir.path(), Box::new(Nothing));
         let value = Sysctl::new("net.ipv4.conf.eth0/1.x");
-        let before = value.read(&sys).unwrap();
-        assert_eq!(before["value"], Value::str("4096\t87380"));
-        let to = Attrs::from([("value".to_owned(), Value::str("1"))]);
-        for fault in 1.. {
-            let from = value.read(&sys).unwrap();
-            sys.fail_at(fault);
-            let done = value.set(&sys, &from, &to, &mut Progress::new(&mut |_| {}));
-            sys.fail_at(None);
-            if let Ok(reached) = &done {
-                assert_eq!((reached, std::fs::read_to_string(&file).unwrap().as_str()), (&to, "1\n"));
-            }
-            let now = value.read(&sys).unwrap();
-            value.set(&sys, &now, &before, &mut Progress::new(&mut |_| {})).unwrap();
-            assert_eq!(value.read(&sys).unwrap(), before);
-            if done.is_ok() {
-                break;
-            }
-        }
+        assert_eq!(value.read(&sys).unwrap()["value"], Value::str("4096\t87380"));
         assert!(Sysctl::new("no.such").read(&sys).unwrap().is_empty());
         for name in ["", "..x", "a..b", "a.//.b", "a b"] {
             assert!(Sysctl::new(name).read(&sys).is_err(), "{name}");

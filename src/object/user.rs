@@ -264,72 +264,18 @@ fn list(value: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::accounts::tests::Root;
-    use super::super::group::Group;
     use super::*;
+    use crate::system::HostExec;
 
     fn attrs(json: &str) -> Attrs {
         serde_json::from_str(json).unwrap()
-    }
-
-    /// The law, by the real tools in a root of their own: forward is what was asked, back is every byte as before.
-    #[test]
-    fn users_go_and_come_back_to_the_byte() {
-        let Some(root) = Root::new() else { return };
-        for (name, to, seen) in [
-            ("new", r#"{"group": "new", "home": "/home/new", "shell": "/bin/sh", "home_exists": true, "groups": ["sudo"]}"#, "uid"),
-            (
-                "svc",
-                r#"{"group": "users", "system": true, "home": "/srv", "password": "$6$s$h", "maxdays": 90, "expire": 20000}"#,
-                "maxdays",
-            ),
-            ("alice", r#"{"shell": "/bin/false", "fullname": "Alice A", "groups": ["adm"], "password": "!", "warndays": 3}"#, "fullname"),
-            ("bob", r#"{"uid": 4242, "group": "users", "home": "/elsewhere", "password": ""}"#, "home"),
-            ("alice", "{}", "uid"),
-        ] {
-            let (before_files, user) = (root.files(), User::new(name));
-            let (before, to) = (user.read(&root.sys).unwrap(), attrs(to));
-            // A user's own group is a key of the same plan.
-            let group = Group::new(name);
-            let group_before = group.read(&root.sys).unwrap();
-            let reached = root.set(&user, &to);
-            for (attr, value) in to.iter().filter(|(a, _)| *a != "unique") {
-                assert_eq!(reached.get(attr), Some(value), "{name} {attr}");
-            }
-            assert_eq!(reached.contains_key(seen), !to.is_empty());
-            assert_eq!(reached, user.read(&root.sys).unwrap());
-            root.set(&user, &before);
-            let group_now = group.read(&root.sys).unwrap();
-            if group_now != group_before {
-                root.set(&group, &group_before);
-            }
-            assert_eq!(root.files(), before_files, "{name}");
-        }
-    }
-
-    #[test]
-    fn a_fault_anywhere_leaves_what_can_be_taken_back() {
-        let Some(root) = Root::new() else { return };
-        let (before_files, user) = (root.files(), User::new("alice"));
-        let before = user.read(&root.sys).unwrap();
-        let to = attrs(r#"{"shell": "/bin/false", "groups": ["adm"], "password": "x", "maxdays": 9}"#);
-        for fault in 1.. {
-            root.sys.fail_at(fault);
-            let done = user.set(&root.sys, &before, &to, &mut Progress::new(&mut |_| {})).is_ok();
-            root.sys.fail_at(None);
-            root.set(&user, &before);
-            assert_eq!(root.files(), before_files, "fault {fault}");
-            if done {
-                break;
-            }
-        }
     }
 
     #[test]
     fn hashes_are_in_no_description_and_no_argument() {
         let user = User::new("alice");
         let secret = "$6$salt$verysecret";
-        let sys = System::at("/nonexistent", Box::new(super::super::accounts::tests::Real));
+        let sys = System::at("/nonexistent", Box::new(HostExec::new(std::path::Path::new("/nonexistent"), Default::default())));
         let shown = user.describe(&sys, &attrs(r#"{"password": "!"}"#), &attrs(&format!(r#"{{"password": "{secret}", "shell": "/x"}}"#)));
         assert_eq!(shown, "shell: /x\npassword: locked → set (not shown)\n");
     }

@@ -1,10 +1,16 @@
 //! The tools of a temporary root: what the kernel, LVM and the NFS server would do to the files in which basalt reads what is there, and the pip of an
-//! environment in the root. Anything else is a mistake of the case.
+//! environment in the root. Anything else is a mistake of the case. Behind them: what mounts, devices and volumes refuse, with these tools.
 
 use std::path::PathBuf;
 
-use basalt::diagnostic::Result;
-use basalt::system::{Command, Exec, Output};
+use basalt::diagnostic::{Code, Result};
+use basalt::object::blockdev::Blockdev;
+use basalt::object::lvm::Lvm;
+use basalt::object::module::Module;
+use basalt::object::mount::Mount;
+use basalt::object::{Object, Progress};
+use basalt::system::{Command, Exec, Output, System};
+use basalt::value::Attrs;
 
 /// mount, umount, swapon, modprobe, mkfs, blkid, LVM's tools, exportfs and python below a root.
 pub struct Tools(pub PathBuf);
@@ -16,6 +22,9 @@ impl Exec for Tools {
         let mut output = Output::default();
         match words[0] {
             "mount" => self.mount(&words),
+            "umount" if last == "/busy" => {
+                (output.status, output.stderr) = (32, b"umount: /busy: target is busy.\n".to_vec());
+            }
             "umount" => self.edit("proc/self/mountinfo", |mut lines| {
                 let at = lines.iter().rposition(|l| l.split(' ').nth(4) == Some(&last.replace(' ', "\\040"))).unwrap();
                 lines.remove(at);
@@ -163,4 +172,80 @@ impl Tools {
             std::fs::write(self.below(path).join("bin").join(program), "").unwrap();
         }
     }
+}
+
+fn root() -> (tempfile::TempDir, System) {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    for folder in ["proc/self", "proc/sys/kernel", "proc/77/fd", "dev/disk/by-uuid", "lib/modules/6.1"] {
+        std::fs::create_dir_all(at(folder)).unwrap();
+    }
+    let mounts = "2 1 8:16 / /a\\040b rw,noatime - ext4 /dev/vdb rw\n3 1 8:1 /opt/x /bound rw - ext4 /dev/vda rw\n4 1 0:9 / /busy rw - tmpfs tmpfs rw\n";
+    for (file, text) in [
+        ("proc/self/mountinfo", mounts),
+        ("proc/swaps", ""),
+        ("proc/modules", ""),
+        ("proc/sys/kernel/osrelease", "6.1\n"),
+        ("proc/lvm-physical", "/dev/b data\n"),
+        ("proc/lvm-logical", "data/home 100\n"),
+        ("lib/modules/6.1/modules.builtin", "kernel/fs/built-in.ko\n"),
+        ("proc/77/comm", "holder\n"),
+        ("dev/full", "xfs"),
+        ("dev/vdb", ""),
+    ] {
+        std::fs::write(at(file), text).unwrap();
+    }
+    std::os::unix::fs::symlink("/busy/file", at("proc/77/fd/3")).unwrap();
+    let sys = System::at(dir.path(), Box::new(Tools(dir.path().to_owned())));
+    (dir, sys)
+}
+
+/// Sets an object from what is there.
+fn set(sys: &System, object: &dyn Object, to: &Attrs) -> Result<Attrs> {
+    object.set(sys, &object.read(sys).unwrap(), to, &mut Progress::new(&mut |_| {}))
+}
+
+fn attrs(json: &str) -> Attrs {
+    serde_json::from_str(json).unwrap()
+}
+
+#[test]
+fn a_mount_in_use_says_by_whom_and_what_cannot_come_back_is_told() {
+    let (_dir, sys) = root();
+    let busy = Mount::new("/busy");
+    let before = busy.read(&sys).unwrap();
+    assert!(busy.one_way(&sys, &before, &Attrs::new()).is_some_and(|why| why.contains("in memory")));
+    let error = set(&sys, &busy, &Attrs::new()).unwrap_err();
+    assert_eq!((error.code, error.summary.as_str()), (Code::Failed, "umount /busy failed: it is in use by holder (process 77)"));
+    assert_eq!(Mount::new("/bound").read(&sys).unwrap().get("bind"), Some(&"/opt/x".into()));
+    assert!(Module::new("built_in").read(&sys).unwrap().contains_key("loaded"));
+}
+
+#[test]
+fn a_device_with_something_on_it_or_in_use_is_refused() {
+    let (_dir, sys) = root();
+    let to = attrs(r#"{"holds": "ext4"}"#);
+    let refused = |device: &str| set(&sys, &Blockdev::new(device), &to).unwrap_err().summary.clone();
+    assert_eq!(refused("/dev/full"), "/dev/full is left as it is: it holds xfs");
+    assert_eq!(refused("/dev/vdb"), "/dev/vdb is left as it is: it is mounted at /a b");
+    let forced = attrs(r#"{"holds": "ext4", "force": true}"#);
+    let full = Blockdev::new("/dev/full");
+    let before = full.read(&sys).unwrap();
+    assert!(full.one_way(&sys, &before, &forced).is_some_and(|why| why.contains("destroys")));
+    set(&sys, &full, &forced).unwrap();
+    assert!(full.destroys(&sys, &full.read(&sys).unwrap(), &before).is_some());
+    assert!(set(&sys, &full, &before).unwrap_err().summary.contains("xfs was on it before, and that is lost"));
+}
+
+#[test]
+fn a_volume_with_data_is_named_and_does_not_come_back() {
+    let (_dir, sys) = root();
+    let (home, data, full) = (Lvm::new("lv:data/home"), Lvm::new("vg:data"), Lvm::new("pv:/dev/full"));
+    let before = home.read(&sys).unwrap();
+    assert!(home.one_way(&sys, &before, &Attrs::new()).is_some() && home.destroys(&sys, &before, &Attrs::new()).is_some());
+    assert!(data.destroys(&sys, &data.read(&sys).unwrap(), &Attrs::new()).is_some_and(|why| why.contains("1 logical volumes")));
+    set(&sys, &home, &Attrs::new()).unwrap();
+    assert!(set(&sys, &home, &before).is_err());
+    assert!(data.destroys(&sys, &data.read(&sys).unwrap(), &Attrs::new()).is_none());
+    assert!(set(&sys, &full, &attrs(r#"{"physical": true}"#)).unwrap_err().summary.contains("it holds xfs"));
 }

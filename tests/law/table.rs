@@ -140,7 +140,11 @@ fn group(entry: &Value, number: &mut u64) -> Group {
         }
     }
     for state in list("states") {
-        let lows: Vec<Low> = state.as_object().unwrap().iter().map(|(function, args)| low(function, args)).collect();
+        let lows = state.as_object().unwrap().iter().flat_map(|(function, args)| {
+            let each = args.as_array().cloned().unwrap_or_else(|| vec![args.clone()]);
+            each.iter().map(|args| low(function, args)).collect::<Vec<Low>>()
+        });
+        let lows: Vec<Low> = lows.collect();
         let name = lows.iter().map(|low| format!("{} {}", low.function(), low.name)).collect::<Vec<_>>().join(", ");
         add(name, What::States(lows));
     }

@@ -1,7 +1,7 @@
-//! The law for files: between any two states there is a way, a way back, and a way back from every point in between.
+//! What is particular to files; `tests/law/files.yaml` holds them to the law.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
 use crate::plan::RunHeader;
@@ -92,91 +92,11 @@ fn my_group() -> u32 {
 
 const PATH: &str = "/etc/thing";
 
-type Prepare = fn(&Host);
-
-/// States that something at a path can be in, made by plain means.
-const STATES: [(&str, Prepare); 8] = [
-    ("absent", |_| {}),
-    ("file", |h| put(h, "one\n", 0o644)),
-    ("private file", |h| put(h, "two\n", 0o4600)),
-    ("empty file", |h| put(h, "", 0o755)),
-    ("directory", |h| fs::create_dir(h.at(PATH)).unwrap()),
-    ("full directory", |h| {
-        fs::create_dir_all(h.at(PATH).join("deep/er")).unwrap();
-        fs::write(h.at(PATH).join("deep/er/f"), "below\n").unwrap();
-        symlink("nowhere", h.at(PATH).join("l")).unwrap();
-        fs::set_permissions(h.at(PATH), fs::Permissions::from_mode(0o1770)).unwrap();
-    }),
-    ("link", |h| symlink("passwd", h.at(PATH)).unwrap()),
-    ("dangling link", |h| symlink("/nowhere", h.at(PATH)).unwrap()),
-];
-
 fn put(host: &Host, text: &str, mode: u32) {
     fs::write(host.at(PATH), text).unwrap();
     fs::set_permissions(host.at(PATH), fs::Permissions::from_mode(mode)).unwrap();
     let file = fs::File::options().write(true).open(host.at(PATH)).unwrap();
     file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_nanos(1_500_000_000_123_456_789)).unwrap();
-}
-
-/// What functions want, by hand.
-fn wants(host: &Host) -> Vec<(&'static str, Attrs)> {
-    let make = |pairs: &[(&str, &str)]| pairs.iter().map(|(n, v)| ((*n).to_owned(), Value::str(*v))).collect::<Attrs>();
-    vec![
-        ("absent", Attrs::new()),
-        ("a new text", make(&[("kind", "file"), ("content", &host.content("new\n"))])),
-        (
-            "a file in full",
-            make(&[("kind", "file"), ("content", &host.content("full\n")), ("mode", "0640"), ("user", "me"), ("group", "us")]),
-        ),
-        ("a directory", make(&[("kind", "directory"), ("mode", "0700")])),
-        ("a link", make(&[("kind", "symlink"), ("target", "../elsewhere")])),
-        ("another mode", make(&[("kind", "file"), ("mode", "0400"), ("content", &host.content("one\n"))])),
-    ]
-}
-
-#[test]
-fn from_every_state_to_every_other_and_back_also_from_half_way() {
-    for (name, prepare) in STATES {
-        for number in 0..wants(&Host::new()).len() {
-            // 0 is the undisturbed way; then a fault at each mutation that it had.
-            let mut mutations = 0;
-            for fault in 0.. {
-                if fault > mutations {
-                    break;
-                }
-                let host = Host::new();
-                let (goal, to) = wants(&host).swap_remove(number);
-                let case = format!("{name} to {goal}, fault {fault}");
-                prepare(&host);
-                host.run("20261120-0000-aaaa", &[]);
-                let file = File::new(PATH);
-                let before = file.read(&host.sys).unwrap();
-                let tree = host.tree(PATH);
-                host.sys.fail_at(Some(fault).filter(|n| *n > 0));
-                let result = host.set(&file, &before, &to);
-                if fault == 0 {
-                    mutations = host.sys.mutations();
-                    let reached = result.unwrap_or_else(|e| panic!("{case}: {e}"));
-                    let now = file.read(&host.sys).unwrap();
-                    assert_eq!(reached, now, "{case}");
-                    assert!(to.iter().all(|(n, v)| now.get(n) == Some(v)) && to.is_empty() == now.is_empty(), "{case}: {now:?}");
-                } else {
-                    assert_eq!(result.unwrap_err().code, Code::Interrupted, "{case}");
-                    host.sys.fail_at(None);
-                    host.sys.sweep(PATH).unwrap();
-                }
-                host.end();
-                host.run("20261120-0001-bbbb", &["20261120-0000-aaaa"]);
-                let now = file.read(&host.sys).unwrap();
-                let back = host.set(&file, &now, &before).unwrap_or_else(|e| panic!("{case}, back: {e}"));
-                assert_eq!(back, before, "{case}");
-                assert_eq!(file.read(&host.sys).unwrap(), before, "{case}");
-                assert_eq!(host.tree(PATH), tree, "{case}");
-                let rest: Vec<String> = host.sys.list("/etc").unwrap().into_iter().filter(|n| n.contains("basalt")).collect();
-                assert_eq!(rest, Vec::<String>::new(), "{case}");
-            }
-        }
-    }
 }
 
 #[test]
