@@ -202,6 +202,10 @@ impl Object for Iptables {
         self.wanted(sys, from, to)
     }
 
+    fn sweep(&self, sys: &System) -> Result<()> {
+        self.file(sys).map_or(Ok(()), |path| sys.sweep(&path))
+    }
+
     fn set(&self, sys: &System, from: &Attrs, to: &Attrs, progress: &mut Progress) -> Result<Attrs> {
         let to = self.wanted(sys, from, to)?;
         if to.contains_key("rules") && lines(from) != lines(&to) {

@@ -180,7 +180,7 @@ fn root() -> (tempfile::TempDir, System) {
     for folder in ["proc/self", "proc/sys/kernel", "proc/77/fd", "dev/disk/by-uuid", "lib/modules/6.1"] {
         std::fs::create_dir_all(at(folder)).unwrap();
     }
-    let mounts = "2 1 8:16 / /a\\040b rw,noatime - ext4 /dev/vdb rw\n3 1 8:1 /opt/x /bound rw - ext4 /dev/vda rw\n4 1 0:9 / /busy rw - tmpfs tmpfs rw\n";
+    let mounts = "1 0 8:1 / / rw - ext4 /dev/vda rw\n2 1 8:16 / /a\\040b rw,noatime - ext4 /dev/vdb rw\n3 1 8:1 /opt/x /bound rw - ext4 /dev/vda rw\n4 1 0:9 / /busy rw - tmpfs tmpfs rw\n";
     for (file, text) in [
         ("proc/self/mountinfo", mounts),
         ("proc/swaps", ""),

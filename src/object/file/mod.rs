@@ -228,6 +228,11 @@ impl File {
         if sys.stat(&self.path)?.is_some() { Ok(None) } else { File::kept_tree(sys, &[run], &self.path) }
     }
 
+    /// Where another name of a file is made before it takes its place.
+    fn link_beside(&self) -> String {
+        format!("{}.basalt-link", self.path)
+    }
+
     /// A file that had several names gets the same file back, where its original was kept and is unchanged.
     fn relink(&self, sys: &System, hash: &Hash, to: &Attrs) -> Result<bool> {
         let Some(run) = sys.run_id().filter(|_| to.contains_key("xattrs")) else { return Ok(false) };
@@ -236,7 +241,7 @@ impl File {
         for run in runs {
             let original = original(&run, &self.path);
             if sys.stat(&original)?.is_some() && sys.hash(&original)?.as_ref() == Some(hash) {
-                let beside = format!("{}.basalt-link", self.path);
+                let beside = self.link_beside();
                 if sys.stat(&beside)?.is_some() {
                     sys.remove_file(&beside)?;
                 }
@@ -288,6 +293,10 @@ impl Object for File {
     }
 
     fn sweep(&self, sys: &System) -> Result<()> {
+        let link = self.link_beside();
+        if sys.stat(&link)?.is_some() {
+            sys.remove_file(&link)?;
+        }
         sys.sweep(&self.path)
     }
 

@@ -337,6 +337,10 @@ impl Manager for Dnf {
         Ok(())
     }
 
+    fn writes(&self, sys: &System) -> Result<Vec<String>> {
+        Ok(list(sys)?.into_iter().map(|(path, _)| path).collect())
+    }
+
     fn named(&self, name: &str) -> String {
         match parted(name) {
             (_, "") => name.to_owned(),

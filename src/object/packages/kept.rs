@@ -198,14 +198,28 @@ pub fn restore_units(sys: &System, name: &str, version: &str, progress: &mut Pro
 /// Puts kept configuration files of a version back where they were.
 pub fn restore_conffiles(sys: &System, name: &str, version: &str) -> Result<()> {
     let root = conffiles_of(name, version);
-    let mut todo = vec![root.clone()];
+    files(sys, &root)?.iter().try_for_each(|path| copy(sys, &format!("{root}{path}"), path))
+}
+
+/// The paths of all configuration files of which there are kept ones.
+pub fn conffiles(sys: &System) -> Result<Vec<String>> {
+    let root = format!("{PLACE}/conffiles");
+    let mut all = Vec::new();
+    for version in sys.list(&root)? {
+        all.extend(files(sys, &format!("{root}/{version}"))?);
+    }
+    Ok(all)
+}
+
+/// The files below a folder, by what stands behind its path.
+fn files(sys: &System, root: &str) -> Result<Vec<String>> {
+    let (mut todo, mut files) = (vec![root.to_owned()], Vec::new());
     while let Some(path) = todo.pop() {
-        let Some(stat) = sys.stat(&path)? else { continue };
-        match stat.kind {
-            FileKind::Directory => todo.extend(sys.list(&path)?.into_iter().map(|n| format!("{path}/{n}"))),
-            FileKind::File => copy(sys, &path, path.strip_prefix(&root).unwrap_or(&path))?,
+        match sys.stat(&path)?.map(|stat| stat.kind) {
+            Some(FileKind::Directory) => todo.extend(sys.list(&path)?.into_iter().map(|name| format!("{path}/{name}"))),
+            Some(FileKind::File) => files.extend(path.strip_prefix(root).map(str::to_owned)),
             _ => {}
         }
     }
-    Ok(())
+    Ok(files)
 }

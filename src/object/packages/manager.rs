@@ -106,6 +106,11 @@ pub trait Manager: Sync {
         Ok(())
     }
 
+    /// Files of the host that it writes by itself.
+    fn writes(&self, _sys: &System) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// A package as what is installed names it, whatever somebody calls it.
     fn named(&self, name: &str) -> String {
         name.to_owned()

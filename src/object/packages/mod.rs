@@ -230,6 +230,11 @@ impl Object for Packages {
         Ok(attrs)
     }
 
+    fn sweep(&self, sys: &System) -> Result<()> {
+        let own = manager::of(&self.name).map_or(Ok(Vec::new()), |manager| manager.writes(sys))?;
+        own.into_iter().chain(kept::conffiles(sys)?).try_for_each(|path| sys.sweep(&path))
+    }
+
     fn keep(&self, sys: &System, from: &Attrs, to: &Attrs) -> Result<()> {
         // What is still loose is kept when it is known, before the transaction.
         if packages(to).all(|(_, value)| self.exact(value)) { self.keep_files(sys, from, to) } else { Ok(()) }
