@@ -195,7 +195,7 @@ macro_rules! areas {
 areas! {
     scenarios_of_files "files" scenarios_of_edits "edits" scenarios_of_accounts "accounts" scenarios_of_commands "commands"
     scenarios_of_requisites "requisites" scenarios_of_texts "texts" scenarios_of_tools "tools" scenarios_of_packages "packages" scenarios_of_dnf "dnf"
-    scenarios_of_services "services" scenarios_of_servers "servers" scenarios_of_storage "storage" scenarios_of_databases "databases"
+    scenarios_of_rpm "rpm" scenarios_of_services "services" scenarios_of_servers "servers" scenarios_of_storage "storage" scenarios_of_databases "databases"
 }
 
 /// The scenarios that a sample takes: few that have every function among them, and those that say so.

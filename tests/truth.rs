@@ -58,7 +58,7 @@ macro_rules! areas {
     };
 }
 
-areas! { files edits accounts commands requisites texts tools packages dnf services servers storage databases }
+areas! { files edits accounts commands requisites texts tools packages dnf rpm services servers storage databases }
 
 /// Functions that need what the lab has not (device-mapper, kernel modules and servers, swap of its own, Python and its packages); their law is
 /// held with recorded commands.

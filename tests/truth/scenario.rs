@@ -23,6 +23,7 @@ pub const AREAS: &[&str] = &[
     "tools",
     "packages",
     "dnf",
+    "rpm",
     "services",
     "servers",
     "storage",
