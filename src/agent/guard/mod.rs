@@ -31,8 +31,9 @@ use super::planner::{Decision, Turn};
 use super::protocol::{Applied, RollbackRequest, RunState, Settled};
 use super::revert;
 use crate::diagnostic::{Code, Diagnostic, Result};
-use crate::plan::{Key, Kind, Low, RunHeader, Step};
-use crate::system::{HostExec, STATE_DIR, System};
+use crate::function::Run;
+use crate::plan::{Hash, Key, Kind, Low, RunHeader, Step};
+use crate::system::{Contents, HostExec, STATE_DIR, System};
 use crate::value::Value;
 use table::Cuts;
 
@@ -83,8 +84,13 @@ fn socket(sys: &System) -> PathBuf {
 pub fn mark_steps(sys: &System, lows: &[Low], turns: &[Turn], steps: &mut [Step]) {
     let Some(cuts) = steps.first().and_then(|_| Cuts::of(sys)) else { return };
     let mut reasons: BTreeMap<usize, &str> = BTreeMap::new();
+    // Scripts that may not run, too, so that no exchange is needed for each of them.
+    let acts = |turn: &&Turn| matches!(turn.decision, Decision::Do(_) | Decision::Unknown { .. });
+    let scripts = turns.iter().filter(acts).filter_map(|turn| lows.get(turn.low)).flat_map(scripts).cloned();
+    let scripts: Vec<Hash> = scripts.filter(|hash| !sys.contents().has(hash)).collect();
+    let _ = if scripts.is_empty() { Ok(()) } else { sys.contents().fetch(&scripts) };
     for turn in turns {
-        if let Some(why) = lows.get(turn.low).and_then(|low| cuts.turn(low, &turn.decision)) {
+        if let Some(why) = lows.get(turn.low).and_then(|low| cuts.turn(sys.contents(), low, &turn.decision)) {
             reasons.entry(turn.low).or_insert(why);
         }
     }
@@ -93,17 +99,23 @@ pub fn mark_steps(sys: &System, lows: &[Low], turns: &[Turn], steps: &mut [Step]
     }
 }
 
+/// The scripts that a state runs.
+fn scripts(low: &Low) -> impl Iterator<Item = &Hash> {
+    low.contents.iter().filter(|_| low.state == "cmd").map(|content| &content.hash)
+}
+
 impl Cuts {
-    fn turn(&self, low: &Low, decision: &Decision) -> Option<&'static str> {
+    fn turn(&self, contents: &Contents, low: &Low, decision: &Decision) -> Option<&'static str> {
         match decision {
             Decision::Do(deed) => {
                 let changes = deed.changes.iter().find_map(|change| self.change(&change.key, &change.from, &change.to));
                 let run = || deed.run.as_ref().filter(|run| run.pretended.is_none());
-                changes.or_else(|| run().and_then(|run| self.run(&run.command.argv, &run.shown)))
+                changes.or_else(|| run().and_then(|run| self.run(run))).or_else(|| self.script(contents, low))
             }
             Decision::Unknown { keys, reaction, .. } => {
-                let reaction = reaction.as_ref().and_then(|run| self.run(&run.command.argv, &run.shown));
-                reaction.or_else(|| keys.iter().find_map(|key| self.key(key, false))).or_else(|| self.meant(low))
+                let reaction = reaction.as_ref().and_then(|run| self.run(run));
+                let meant = || self.meant(low).or_else(|| self.script(contents, low));
+                reaction.or_else(|| keys.iter().find_map(|key| self.key(key, false))).or_else(meant)
             }
             // What it saw failing may be put right by a command before its turn.
             Decision::Fail(_) => self.meant(low),
@@ -111,8 +123,14 @@ impl Cuts {
         }
     }
 
-    fn run(&self, argv: &[String], shown: &str) -> Option<&'static str> {
-        self.command(shown).or_else(|| self.command(&argv.join(" ")))
+    fn run(&self, run: &Run) -> Option<&'static str> {
+        let stdin = || self.command(&String::from_utf8_lossy(&run.command.stdin));
+        self.command(&run.shown).or_else(|| self.command(&run.command.argv.join(" "))).or_else(stdin)
+    }
+
+    /// By what a script from the repository says.
+    fn script(&self, contents: &Contents, low: &Low) -> Option<&'static str> {
+        scripts(low).find_map(|hash| self.command(&String::from_utf8_lossy(&contents.bytes(hash).ok()?)))
     }
 
     /// By what a state names, where nothing else is known of it yet.

@@ -38,6 +38,7 @@ const PATHS: &[(&str, &[&str])] = &[
         &[
             "/etc/nftables*",
             "/etc/iptables*",
+            "/etc/alternatives/iptables*",
             "/etc/ufw",
             "/etc/default/ufw",
             "/etc/firewalld",
@@ -50,7 +51,20 @@ const PATHS: &[(&str, &[&str])] = &[
         ],
     ),
     (SSHD, &["/etc/ssh", "/etc/default/ssh", "/etc/sysconfig/sshd", "/etc/crypto-policies", "/usr/sbin/sshd", "/run/sshd"]),
-    (PAM, &["/etc/pam.d", "/etc/pam.conf", "/etc/security", "/etc/ld.so.preload"]),
+    (
+        PAM,
+        &[
+            "/etc/pam.d",
+            "/etc/pam.conf",
+            "/etc/security",
+            "/etc/environment",
+            "/etc/ld.so.preload",
+            "/etc/ld.so.conf*",
+            "/usr/lib/x86_64-linux-gnu/security",
+            "/usr/lib/aarch64-linux-gnu/security",
+            "/usr/lib64/security",
+        ],
+    ),
     (SUDO, &["/etc/sudoers", "/etc/sudoers.d", "/etc/sudo.conf", "/usr/bin/sudo"]),
     (
         ACCOUNTS,
@@ -61,6 +75,8 @@ const PATHS: &[(&str, &[&str])] = &[
             "/etc/gshadow",
             "/etc/nsswitch.conf",
             "/etc/nologin",
+            "/run/nologin",
+            "/var/run/nologin",
             "/etc/shells",
             "/etc/sssd",
             "/etc/bash.bashrc",
@@ -92,12 +108,13 @@ const UNITS: &[(&str, &[&str])] = &[
         ],
     ),
     (FIREWALL, &["nftables", "iptables", "ip6tables", "netfilter-persistent", "ufw", "firewalld", "shorewall"]),
-    (ACCOUNTS, &["sssd", "nslcd", "winbind"]),
+    // Without the last nobody but root may log in.
+    (ACCOUNTS, &["sssd", "nslcd", "winbind", "systemd-user-sessions"]),
 ];
 
 /// How names of packages begin.
 const PACKAGES: &[(&str, &[&str])] = &[
-    (SSHD, &["openssh-server", "openssh-sftp", "dropbear"]),
+    (SSHD, &["openssh-server", "openssh-sftp", "dropbear", "libssl", "openssl-libs", "crypto-policies"]),
     (SUDO, &["sudo"]),
     (PAM, &["libpam", "pam", "libnss-", "sssd"]),
     (
@@ -122,12 +139,36 @@ const PACKAGES: &[(&str, &[&str])] = &[
 const PROGRAMS: &[(&str, &[&str])] = &[
     (
         NETWORK,
-        &["ip", "ifconfig", "ifup", "ifdown", "nmcli", "netplan", "networkctl", "dhclient", "route", "tc", "brctl", "wg", "wg-quick"],
+        &[
+            "ip",
+            "ifconfig",
+            "ifup",
+            "ifdown",
+            "nmcli",
+            "netplan",
+            "networkctl",
+            "dhclient",
+            "dhcpcd",
+            "route",
+            "tc",
+            "bridge",
+            "brctl",
+            "ethtool",
+            "rfkill",
+            "iw",
+            "iwconfig",
+            "wpa_cli",
+            "wg",
+            "wg-quick",
+        ],
     ),
-    (FIREWALL, &["iptables", "ip6tables", "iptables-restore", "ip6tables-restore", "nft", "ufw", "firewall-cmd", "ipset", "shorewall"]),
+    (
+        FIREWALL,
+        &["iptables", "ip6tables", "iptables-restore", "ip6tables-restore", "ebtables", "nft", "ufw", "firewall-cmd", "ipset", "shorewall"],
+    ),
     (PAM, &["pam-auth-update", "authselect"]),
     (SUDO, &["visudo"]),
-    (ACCOUNTS, &["chpasswd"]),
+    (ACCOUNTS, &["chpasswd", "setenforce"]),
 ];
 
 /// They start and end units: guarded with the name of such a unit beside them.
@@ -137,8 +178,12 @@ const ACCOUNT_TOOLS: [&str; 8] = ["passwd", "usermod", "userdel", "deluser", "ch
 /// They can do harm to what is below a directory that they name.
 const FILE_TOOLS: [&str; 6] = ["chmod", "chown", "chgrp", "mv", "rm", "setfacl"];
 
-/// Kernel settings that decide which packets are taken.
-const SYSCTL: [&str; 2] = ["net.ipv4.conf.", "net.ipv6.conf."];
+/// How kernel settings begin that decide which packets are taken, and how much memory there is for them.
+const SYSCTL: &str = "net.";
+
+/// Kernel modules that a connection may go through besides the drivers of this host's interfaces.
+const MODULES: [&str; 12] =
+    ["8021q", "bonding", "bridge", "dummy", "ip_tables", "ip6_tables", "nf_tables", "team", "tun", "veth", "wireguard", "x_tables"];
 
 /// The table, and who logs in on this host.
 pub struct Cuts {
@@ -146,6 +191,8 @@ pub struct Cuts {
     groups: Vec<String>,
     /// What of the login user's home counts.
     home: Vec<String>,
+    /// Modules that drive its network interfaces.
+    drivers: Vec<String>,
 }
 
 impl Cuts {
@@ -159,13 +206,17 @@ impl Cuts {
         let login = sys.user(&name).ok().flatten();
         let primary = login.as_ref().map(|user| sys.group_name(user.gid));
         let member = sys.supplementary(&name).unwrap_or_default().into_iter().map(|gid| sys.group_name(gid));
-        Some(Cuts::for_login(member.chain(primary).collect(), login))
+        let driver = |interface: String| sys.readlink(&format!("/sys/class/net/{interface}/device/driver/module")).ok().flatten();
+        let interfaces = sys.list("/sys/class/net").unwrap_or_default();
+        let name = |path: String| path.rsplit('/').next().unwrap_or_default().replace('-', "_");
+        let drivers = interfaces.into_iter().filter_map(driver).map(name).collect();
+        Some(Cuts { drivers, ..Cuts::for_login(member.chain(primary).collect(), login) })
     }
 
     fn for_login(groups: Vec<String>, login: Option<User>) -> Cuts {
         let home = login.as_ref().map_or("", |login| login.home.trim_end_matches('/'));
         let home = HOME.iter().filter(|_| !home.is_empty()).map(|name| format!("{home}/{name}")).collect();
-        Cuts { login, groups, home }
+        Cuts { login, groups, home, drivers: Vec::new() }
     }
 
     /// Why this change is guarded, if it is.
@@ -184,12 +235,15 @@ impl Cuts {
     /// Why a change of this thing would be guarded; `there`: it is there already.
     pub fn key(&self, key: &Key, there: bool) -> Option<&'static str> {
         match key.kind {
-            Kind::File | Kind::Mount | Kind::Git => self.path(&key.name, there || key.kind != Kind::File),
+            Kind::File => self.path(&key.name, there),
+            // What is below them comes and goes, or cannot be written any more.
+            Kind::Mount | Kind::Git | Kind::Subvolume | Kind::Btrfs => self.path(&key.name, true),
             Kind::Service => unit(&key.name),
             Kind::User => self.is_login(&key.name).then_some(LOGIN),
             Kind::Group => self.groups.contains(&key.name).then_some(LOGIN),
             Kind::Iptables => Some(FIREWALL),
-            Kind::Sysctl => SYSCTL.iter().any(|prefix| key.name.starts_with(prefix)).then_some(NETWORK),
+            Kind::Sysctl => key.name.starts_with(SYSCTL).then_some(NETWORK),
+            Kind::Module => there.then_some(()).filter(|()| self.carries(&key.name)).map(|()| NETWORK),
             _ => None,
         }
     }
@@ -204,10 +258,18 @@ impl Cuts {
         let program = || names.iter().find_map(|name| find(PROGRAMS, |program| program == name));
         let controls = uses(&CONTROL) || words.iter().any(|word| word.starts_with("/etc/init.d/"));
         let started = || names.iter().filter(|_| controls).find_map(|name| unit(name));
+        let kernel = || {
+            // Without a name it takes the settings that files give.
+            let setting = words
+                .iter()
+                .any(|word| word.starts_with(SYSCTL) || word.starts_with("net/") || ["-p", "--load", "--system"].contains(word));
+            let module = uses(&["rmmod", "modprobe"]) && words.iter().any(|word| self.carries(word));
+            ((uses(&["sysctl"]) && setting) || module).then_some(NETWORK)
+        };
         let account = || (uses(&ACCOUNT_TOOLS) && words.iter().any(|word| self.is_login(word))).then_some(LOGIN);
         let files = uses(&FILE_TOOLS);
         let path = || words.iter().filter(|word| word.starts_with('/')).find_map(|word| self.path(word.trim_end_matches('/'), files));
-        program().or_else(started).or_else(account).or_else(path)
+        program().or_else(started).or_else(kernel).or_else(account).or_else(path)
     }
 
     /// Why a step of a rollback is guarded: what it restores, or what it runs.
@@ -224,6 +286,12 @@ impl Cuts {
             Value::Map(names) => names.iter().find_map(|(name, _)| package(&name.to_text())),
             _ => None,
         }
+    }
+
+    /// Whether the connection may go through this module. The kernel takes `-` for `_`.
+    fn carries(&self, module: &str) -> bool {
+        let module = module.replace('-', "_");
+        MODULES.contains(&module.as_str()) || module.starts_with("nf_conntrack") || self.drivers.contains(&module)
     }
 
     fn is_login(&self, name: &str) -> bool {
@@ -276,7 +344,7 @@ mod tests {
 
     fn cuts() -> Cuts {
         let login = User { name: "deploy".into(), home: "/home/deploy".into(), shell: "/bin/bash".into(), ..User::default() };
-        Cuts::for_login(vec!["deploy".into(), "admins".into()], Some(login))
+        Cuts { drivers: vec!["e1000".into()], ..Cuts::for_login(vec!["deploy".into(), "admins".into()], Some(login)) }
     }
 
     #[test]
@@ -299,7 +367,20 @@ mod tests {
             ("file:/home/other/.ssh/authorized_keys", None),
             ("file:/bin/bash", Some(LOGIN)),
             ("mount:/home", Some(LOGIN)),
+            ("mount:/etc", Some(NETWORK)),
+            ("mount:/", Some(NETWORK)),
+            ("mount:/usr", Some(SSHD)),
             ("mount:/srv", None),
+            ("subvolume:/home", Some(LOGIN)),
+            ("subvolume:/srv/data", None),
+            ("btrfs:/", Some(NETWORK)),
+            ("git:/etc", Some(NETWORK)),
+            ("iptables:ipv4/filter", Some(FIREWALL)),
+            ("module:e1000", Some(NETWORK)),
+            ("module:nf-tables", Some(NETWORK)),
+            ("module:loop", None),
+            ("file:/run/nologin", Some(ACCOUNTS)),
+            ("file:/etc/environment", Some(PAM)),
             ("service:ssh.service", Some(SSHD)),
             ("service:wg-quick@wg0.service", Some(NETWORK)),
             ("service:nginx.service", None),
@@ -308,10 +389,15 @@ mod tests {
             ("group:admins", Some(LOGIN)),
             ("group:games", None),
             ("sysctl:net.ipv4.conf.all.rp_filter", Some(NETWORK)),
+            ("sysctl:net.ipv4.tcp_mem", Some(NETWORK)),
             ("sysctl:vm.swappiness", None),
+            ("service:systemd-networkd.socket", Some(NETWORK)),
+            ("service:sshd.socket", Some(SSHD)),
+            ("service:systemd-user-sessions.service", Some(ACCOUNTS)),
         ] {
             assert_eq!(cuts().key(&key.parse().unwrap(), true), why, "{key}");
         }
+        assert_eq!(cuts().key(&"module:e1000".parse().unwrap(), false), None, "it is not taken away");
         // A directory that is made has nothing below it.
         assert_eq!(cuts().key(&"file:/home".parse().unwrap(), false), None);
     }
@@ -351,6 +437,12 @@ mod tests {
             ("chmod -R 700 /etc", Some(NETWORK)),
             ("ls /etc /home", None),
             ("date > /var/lib/stamp", None),
+            ("sysctl -w net.ipv4.ip_forward=0", Some(NETWORK)),
+            ("sysctl --system", Some(NETWORK)),
+            ("sysctl vm.swappiness=1", None),
+            ("modprobe -r e1000", Some(NETWORK)),
+            ("modprobe loop", None),
+            ("#!/bin/sh\nset -e\n# the end\nifdown eth0", Some(NETWORK)),
         ] {
             assert_eq!(cuts().command(command), why, "{command}");
         }
