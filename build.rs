@@ -19,6 +19,7 @@ const SOURCES: &[&str] = &[
     "Cargo.lock",
     "build.rs",
     "src/agent",
+    "src/announce",
     "src/bin/basalt-agent.ld",
     "src/bin/basalt-agent.rs",
     "src/diagnostic.rs",
@@ -27,6 +28,7 @@ const SOURCES: &[&str] = &[
     "src/monitor",
     "src/object",
     "src/plan.rs",
+    "src/secret.rs",
     "src/system",
     "src/value.rs",
 ];

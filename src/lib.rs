@@ -6,12 +6,13 @@
 //!
 //! The crate's map, in the order in which modules may know each other (imports point to the left only; `tests/layers.rs` holds it):
 //!
-//! `value diagnostic secret budget yaml plan ← system ← object ← monitor, function ← agent ← fleet ← lang ← engine ← remote, store ← orchestrate, enrol ← watch ← cli`
+//! `value diagnostic secret budget yaml plan ← system ← object ← announce, monitor, function ← agent ← fleet ← lang ← engine ← remote, store ← orchestrate, enrol ← watch ← cli`
 //!
 //! Everything up to `agent` is also the host side (`basalt-agent`); the rest needs the feature `controller`. Its part
 //! `language` alone compiles trees; it is what fuzzing builds.
 
 pub mod agent;
+pub mod announce;
 #[cfg(feature = "language")]
 pub mod budget;
 #[cfg(feature = "controller")]

@@ -199,6 +199,17 @@ impl fmt::Display for Hash {
     }
 }
 
+/// HMAC-SHA-256 (RFC 2104) of the parts one behind the other.
+pub fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    use sha2::{Digest, Sha256};
+    const BLOCK: usize = 64;
+    let short = if key.len() > BLOCK { Sha256::digest(key).to_vec() } else { key.to_vec() };
+    let padded = |with: u8| -> Vec<u8> { short.iter().copied().chain(std::iter::repeat(0)).take(BLOCK).map(|byte| byte ^ with).collect() };
+    let mut inner = Sha256::new().chain_update(padded(0x36));
+    parts.iter().for_each(|part| inner.update(part));
+    Sha256::new().chain_update(padded(0x5c)).chain_update(inner.finalize()).finalize().into()
+}
+
 /// Lower-case hexadecimal.
 pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write;

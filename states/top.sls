@@ -7,6 +7,7 @@ base:
   'role:*':
     - match: grain
     - storage
+    - basalt.announce
   'role:monolith':
     - match: grain
     - roles.monolith

@@ -14,7 +14,7 @@ const ORDER: &[&[&str]] = &[
     &["plan"],
     &["system"],
     &["object"],
-    &["monitor", "function"],
+    &["announce", "monitor", "function"],
     &["agent"],
     &["fleet"],
     &["lang"],

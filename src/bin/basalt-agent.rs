@@ -9,6 +9,7 @@ use basalt::diagnostic::{Diagnostic, Result};
 
 const HELP: &str = "basalt-agent [serve] [--root DIR]   serve a controller over standard input and output
 basalt-agent monitor [--config FILE] [--daemon] [--dry-run]   keep filesystems from filling up (storage-ops.yaml)
+basalt-agent announce --to ADDRESS[:PORT]… --key FILE --id ID   say that this node has come up, until a controller acknowledges
 basalt-agent guard [--boot]         watch over a run that can cut the connection | take it back after a boot
 basalt-agent --version | --probe    say the version | do nothing (can programs run here?)";
 
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         match arg.as_str() {
             "serve" => {}
             "monitor" => return monitor(args),
+            "announce" => return announce(args),
             "guard" => serves = guard::watch,
             "--boot" => serves = guard::boot,
             "--root" => match args.next() {
@@ -60,6 +62,17 @@ fn monitor(words: impl Iterator<Item = String>) -> ExitCode {
             Some(span) => format!("{span}: {}", error.summary),
             None => error.summary.clone(),
         }),
+        Err(why) => wrong(&why),
+    }
+}
+
+fn announce(words: impl Iterator<Item = String>) -> ExitCode {
+    match basalt::announce::Options::parse(words).map(|options| basalt::announce::run(&options)) {
+        Ok(Ok(controller)) => {
+            println!("{controller} knows that this node has come up");
+            ExitCode::SUCCESS
+        }
+        Ok(Err(error)) => wrong(&error.summary),
         Err(why) => wrong(&why),
     }
 }

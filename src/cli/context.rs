@@ -32,6 +32,7 @@ use crate::remote::{Passwords, Remote};
 use crate::store::Store;
 use crate::store::disk::DiskStore;
 use crate::value::{Map, Value};
+use crate::watch::up::StoredKeys;
 
 /// Grains that were seen so long ago (seconds) still decide who is meant; older ones are asked again.
 const GRAINS_AGE: u64 = 3600;
@@ -244,7 +245,8 @@ impl Context {
     }
 
     pub fn tree_of(&self, what: What, pillar: Option<Map>) -> Result<TreeCompiler> {
-        TreeCompiler::new(&self.snapshot, &self.settings, what, pillar, cache_folder())
+        let tree = TreeCompiler::new(&self.snapshot, &self.settings, what, pillar, cache_folder())?;
+        Ok(tree.knowing(Arc::new(StoredKeys(self.store.clone()))))
     }
 
     pub fn run_header(&self, rolls_back: Vec<String>) -> RunHeader {

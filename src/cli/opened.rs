@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::RepositoryArgs;
-use super::context::{cache_folder, folder};
+use super::context::{cache_folder, folder, store_of};
 use crate::diagnostic::{Code, Diagnostic, Result, Severity};
 use crate::engine::repository::Snapshot;
 use crate::engine::salt_master::SaltMaster;
@@ -13,7 +13,9 @@ use crate::engine::tree::TreeCompiler;
 use crate::engine::{cluster, lone};
 use crate::fleet::Roster;
 use crate::lang::What;
+use crate::store::Store;
 use crate::value::Map;
+use crate::watch::up::StoredKeys;
 
 /// The files that a command compiles, and what is set for them.
 pub struct Opened {
@@ -21,16 +23,18 @@ pub struct Opened {
     pub settings: Settings,
     /// What a Salt master's settings ask for in vain.
     pub notices: Vec<Diagnostic>,
+    store: Arc<dyn Store>,
     roster_defaults: Map,
 }
 
 impl Opened {
     /// The state repository, or what `--salt-config` names. Without a commit, as its files are now.
     pub fn at(repository: &RepositoryArgs, commit: Option<&str>) -> Result<Opened> {
+        let store = store_of(repository)?;
         let Some(folder) = &repository.salt_config else {
             let snapshot = Arc::new(Snapshot::open(&repository.repo, commit, &cache_folder())?);
             let settings = settings(&snapshot)?;
-            return Ok(Opened { snapshot, settings, notices: Vec::new(), roster_defaults: Map::new() });
+            return Ok(Opened { snapshot, settings, notices: Vec::new(), store, roster_defaults: Map::new() });
         };
         let SaltMaster { mut settings, roster_defaults, mut notices } = SaltMaster::read(folder)?;
         let snapshot = match commit {
@@ -44,7 +48,7 @@ impl Opened {
             let note = Diagnostic::warning(Code::Repository, format!("{}: {}", snapshot.name, snapshot.short()));
             notices.push(Diagnostic { severity: Severity::Note, ..note });
         }
-        Ok(Opened { settings: beneath(settings)?, snapshot: Arc::new(snapshot), notices, roster_defaults })
+        Ok(Opened { settings: beneath(settings)?, snapshot: Arc::new(snapshot), notices, store, roster_defaults })
     }
 
     pub fn roster(&self, repository: &RepositoryArgs) -> Result<Roster> {
@@ -52,7 +56,8 @@ impl Opened {
     }
 
     pub fn tree(&self, what: What, pillar: Option<Map>) -> Result<TreeCompiler> {
-        TreeCompiler::new(&self.snapshot, &self.settings, what, pillar, cache_folder())
+        let tree = TreeCompiler::new(&self.snapshot, &self.settings, what, pillar, cache_folder())?;
+        Ok(tree.knowing(Arc::new(StoredKeys(self.store.clone()))))
     }
 }
 

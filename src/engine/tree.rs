@@ -12,7 +12,7 @@ use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::fleet::target::{Form, Target};
 use crate::lang::root::{Directory, Folder, Listing, Mount, Roots, Tree};
 use crate::lang::source::Remote;
-use crate::lang::{Compiled, Compiler, HostInput, Matcher, Options, What};
+use crate::lang::{Compiled, Compiler, HostInput, Matcher, NodeKeys, Options, What};
 use crate::plan::{Content, Hash};
 use crate::secret::Mask;
 use crate::value::{Map, Value};
@@ -61,6 +61,13 @@ impl TreeCompiler {
         let downloads = Downloads::at(cache);
         let compiler = Compiler::new(states, pillars, options).decrypting(Arc::new(Programs::new(settings)));
         Ok(TreeCompiler { compiler, what, pillar, nodegroups, downloads })
+    }
+}
+
+impl TreeCompiler {
+    /// The same, with somebody who has the keys of nodes.
+    pub fn knowing(self, node_keys: Arc<dyn NodeKeys>) -> TreeCompiler {
+        TreeCompiler { compiler: self.compiler.knowing(node_keys), ..self }
     }
 }
 

@@ -3,10 +3,10 @@
 use sha2::{Digest, Sha256};
 
 use super::base64;
+use crate::plan::hmac;
 
 pub const SCRAM: &str = "SCRAM-SHA-256";
 const ROUNDS: u32 = 4096;
-const BLOCK: usize = 64;
 
 /// `md5` and 32 digits.
 pub fn md5(password: &str, role: &str) -> String {
@@ -39,15 +39,6 @@ fn with_rounds(password: &str, salt: &[u8], rounds: u32) -> String {
     let stored = Sha256::digest(hmac(&salted, &[b"Client Key"]));
     let server = hmac(&salted, &[b"Server Key"]);
     format!("{SCRAM}${rounds}:{}${}:{}", base64::encode(salt), base64::encode(&stored), base64::encode(&server))
-}
-
-/// HMAC-SHA-256 (RFC 2104).
-fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
-    let short = if key.len() > BLOCK { Sha256::digest(key).to_vec() } else { key.to_vec() };
-    let padded = |with: u8| -> Vec<u8> { short.iter().copied().chain(std::iter::repeat(0)).take(BLOCK).map(|byte| byte ^ with).collect() };
-    let mut inner = Sha256::new().chain_update(padded(0x36));
-    parts.iter().for_each(|part| inner.update(part));
-    Sha256::new().chain_update(padded(0x5c)).chain_update(inner.finalize()).finalize().into()
 }
 
 #[cfg(test)]

@@ -64,6 +64,11 @@ pub struct HostInput<'a> {
     pub matcher: &'a dyn Matcher,
 }
 
+/// The keys by which nodes and their controllers know each other.
+pub trait NodeKeys: Send + Sync {
+    fn key(&self, node: &str) -> Result<String>;
+}
+
 /// What may fail in several places at once.
 pub type Results<T> = std::result::Result<T, Vec<Diagnostic>>;
 
@@ -188,6 +193,7 @@ pub struct Compiler {
     options: Options,
     files: renderer::Files,
     decrypt: Arc<dyn Decrypt>,
+    node_keys: Option<Arc<dyn NodeKeys>>,
     archives: archive::Archives,
 }
 
@@ -232,6 +238,7 @@ impl Compiler {
             options,
             files: renderer::Files::default(),
             decrypt: Arc::new(decrypt::NoKeys),
+            node_keys: None,
             archives: archive::Archives::default(),
         }
     }
@@ -239,6 +246,11 @@ impl Compiler {
     /// The same, with somebody who has keys.
     pub fn decrypting(self, decrypt: Arc<dyn Decrypt>) -> Compiler {
         Compiler { decrypt, ..self }
+    }
+
+    /// The same, with somebody who has the keys of nodes.
+    pub fn knowing(self, node_keys: Arc<dyn NodeKeys>) -> Compiler {
+        Compiler { node_keys: Some(node_keys), ..self }
     }
 
     fn roots_of(&self, side: Side) -> &Arc<Roots> {
@@ -340,6 +352,7 @@ impl Compiler {
         let grains = Arc::new(host.grains.clone());
         let mut context = jinja::Context::new(grains, Arc::default(), Arc::new(self.options.opts(host)), ask.clone());
         context.secrets = secrets.clone();
+        context.node_keys = self.node_keys.clone();
         let mut session = Session { host, pillar: Arc::default(), context, secrets: secrets.clone(), kept: None };
         session.pillar = Arc::new(self.pillar(&session)?);
         session.context.pillar = session.pillar.clone();

@@ -4,9 +4,7 @@
 {%- if storage.get('cache_path') %}{% do paths.append(storage['cache_path']) %}{% endif %}
 include:
   - .config
-
-/usr/local/sbin/basalt-agent:
-  basalt.agent_present: []
+  - basalt.agent
 
 storage_monitor_service:
   file.managed:

@@ -1,6 +1,7 @@
 //! Salt's execution functions in templates (`salt['pillar.get'](…)`), as far as they need no host: what pillar, grains, settings and
 //! the tree answer, and plain computation. Everything else goes to [`HostCalls`](crate::lang::jinja::HostCalls).
 
+mod basalt;
 mod check;
 pub mod data;
 mod files;
@@ -31,8 +32,9 @@ pub struct Site<'a> {
 
 type Function = fn(&Site<'_>, Call<'_>) -> Result<Value>;
 
-fn tables() -> [&'static [(&'static str, Function)]; 11] {
+fn tables() -> [&'static [(&'static str, Function)]; 12] {
     [
+        basalt::TABLE,
         lookup::TABLE,
         slsutil::TABLE,
         files::TABLE,

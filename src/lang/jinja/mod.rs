@@ -38,6 +38,7 @@ use scan::Options;
 
 use crate::budget::{Allowance, Budget};
 use crate::diagnostic::{Code, Diagnostic, Result, Span};
+use crate::lang::NodeKeys;
 use crate::lang::secret::{self, Secrets};
 use crate::value::{Map, Value};
 
@@ -96,6 +97,7 @@ pub struct Context {
     pub extra: Map,
     pub host: Arc<dyn HostCalls>,
     pub secrets: Arc<Secrets>,
+    pub node_keys: Option<Arc<dyn NodeKeys>>,
 }
 
 impl Context {
@@ -117,6 +119,7 @@ impl Context {
             extra: Map::new(),
             host,
             secrets: Arc::default(),
+            node_keys: None,
         }
     }
 
