@@ -7,6 +7,7 @@ pub mod call;
 mod command;
 pub mod condition;
 pub mod diff;
+mod drift;
 pub mod grains;
 pub mod guard;
 pub mod history;

@@ -45,6 +45,10 @@ pub struct Projection<'a> {
     pending: Vec<usize>,
     /// The turn and low of the last step that may change what no plan can see (a command, maintainer scripts).
     unseen: Option<(usize, usize)>,
+    /// What is in directories that were listed, as it is on the host.
+    lists: RefCell<BTreeMap<String, BTreeMap<String, Attrs>>>,
+    /// Directories that were listed since somebody asked.
+    asked: RefCell<BTreeSet<String>>,
     /// Contents that functions asked for and that must be fetched before they can be asked again.
     missing: RefCell<BTreeSet<Hash>>,
 }
@@ -62,13 +66,16 @@ impl<'a> Projection<'a> {
             unsure: BTreeMap::new(),
             pending: Vec::new(),
             unseen: None,
+            lists: RefCell::default(),
+            asked: RefCell::default(),
             missing: RefCell::default(),
         }
     }
 
     /// For another pass: what was read already, nothing laid over it.
     pub fn over(sys: &'a System, reads: Reads) -> Projection<'a> {
-        Projection { read: RefCell::new(reads.keys), looked: RefCell::new(reads.looks), ..Projection::new(sys) }
+        let Reads { keys, looks, lists } = reads;
+        Projection { read: RefCell::new(keys), looked: RefCell::new(looks), lists: RefCell::new(lists), ..Projection::new(sys) }
     }
 
     /// What is there when everything planned so far is done.
@@ -237,9 +244,14 @@ impl<'a> Projection<'a> {
         std::mem::take(&mut *self.missing.borrow_mut()).into_iter().collect()
     }
 
+    /// The directories that were listed since the last call.
+    pub fn take_asked(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.asked.borrow_mut())
+    }
+
     /// Everything that was read, for the stale check.
     pub fn reads(self) -> Reads {
-        Reads { keys: self.read.into_inner(), looks: self.looked.into_inner() }
+        Reads { keys: self.read.into_inner(), looks: self.looked.into_inner(), lists: self.lists.into_inner() }
     }
 
     /// The bytes behind a hash, if they are on the host already; else they are noted as missing.
@@ -259,11 +271,10 @@ impl<'a> Projection<'a> {
         let below = format!("{}/", directory.trim_end_matches('/'));
         let mut found = BTreeMap::new();
         let emptied = self.emptied.contains(directory.trim_end_matches('/')) || self.below_removed(directory);
-        for name in if emptied { Vec::new() } else { self.sys.list(directory)? } {
-            let attrs = File::glance(self.sys, &format!("{below}{name}"))?;
-            if !attrs.is_empty() {
-                found.insert(name, attrs);
-            }
+        if !emptied {
+            found = entries(self.sys, directory)?;
+            self.lists.borrow_mut().entry(directory.to_owned()).or_insert_with(|| found.clone());
+            self.asked.borrow_mut().insert(directory.to_owned());
         }
         for (key, attrs) in &self.laid {
             let name = key.name.strip_prefix(&below).filter(|name| key.kind == Kind::File && !name.is_empty() && !name.contains('/'));
@@ -282,6 +293,8 @@ impl<'a> Projection<'a> {
 pub struct Reads {
     pub keys: BTreeMap<Key, Attrs>,
     pub looks: BTreeMap<String, Option<Look>>,
+    /// What is in directories that were listed: what a watch minds, and no reason to call a plan stale.
+    pub lists: BTreeMap<String, BTreeMap<String, Attrs>>,
 }
 
 impl Reads {
@@ -353,7 +366,20 @@ fn read_or_new(sys: &System, key: &Key) -> Result<Attrs> {
     }
 }
 
-fn look_at_host(sys: &System, path: &str) -> Result<Option<Look>> {
+/// What is in a directory, by name, as one look tells.
+pub fn entries(sys: &System, directory: &str) -> Result<BTreeMap<String, Attrs>> {
+    let below = format!("{}/", directory.trim_end_matches('/'));
+    let mut found = BTreeMap::new();
+    for name in sys.list(directory)? {
+        let attrs = File::glance(sys, &format!("{below}{name}"))?;
+        if !attrs.is_empty() {
+            found.insert(name, attrs);
+        }
+    }
+    Ok(found)
+}
+
+pub fn look_at_host(sys: &System, path: &str) -> Result<Option<Look>> {
     Ok(sys.stat(path)?.map(|stat| Look { kind: stat.kind, mode: stat.mode, empty: stat.kind == FileKind::File && stat.size == 0 }))
 }
 

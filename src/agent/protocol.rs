@@ -60,6 +60,9 @@ pub enum Body {
         run: String,
         keep: bool,
     },
+    /// Tell when something is touched that the kept plan stands on. Answered by `Watching`, and by `Drifted` whenever that happens, until the
+    /// next request or the end of the session. Meanwhile the agent may be silent for as long as nothing happens.
+    Watch,
     /// The runs in this host's journal, newest first. Answered by `History`.
     Runs,
     /// Execution functions (`file.file_exists`, `pkg.version` …). Answered by `Answers`.
@@ -115,6 +118,14 @@ pub enum Body {
     Applied(Applied),
     #[cfg_attr(not(feature = "language"), serde(skip_deserializing))]
     Settled(Settled),
+    /// The watch stands; said again where something can be watched no longer.
+    #[cfg_attr(not(feature = "language"), serde(skip_deserializing))]
+    Watching(Watching),
+    /// These are not any more what they were when they were read last.
+    #[cfg_attr(not(feature = "language"), serde(skip_deserializing))]
+    Drifted {
+        touched: Vec<Touched>,
+    },
     #[cfg_attr(not(feature = "language"), serde(skip_deserializing))]
     History {
         runs: Vec<RunRecord>,
@@ -216,6 +227,40 @@ pub enum Settled {
     TakenBack { by: String, tally: Tally, whole: bool },
     /// The host knows no such run: nothing was changed.
     NotBegun,
+}
+
+/// What a watch comes to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Watching {
+    /// How many things are watched.
+    pub watched: usize,
+    /// What nothing tells of: a timer has to look.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unwatched: Vec<Unwatched>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Unwatched {
+    /// The key of an object, or a command that decides; secrets masked.
+    pub what: String,
+    pub why: String,
+}
+
+/// Something that differs from what it was. Names alone: never what is in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Touched {
+    pub key: crate::plan::Key,
+    /// The states that speak of it, in their order; none where only a condition looks at it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<StateName>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StateName {
+    pub sls: String,
+    pub id: String,
+    /// `file.managed`.
+    pub state: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

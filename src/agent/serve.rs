@@ -4,15 +4,16 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::guard::{self, Guard};
 use super::lock::Lock;
 use super::planner::{self, Plan};
-use super::protocol::{Applied, ApplyRequest, Body, CheckRequest, Hello, SILENCE, VERSION};
+use super::protocol::{Applied, ApplyRequest, Body, CheckRequest, Hello, Message, SILENCE, VERSION};
 use super::stuck::Watch;
 use super::wire::{FromController, Wire, queue};
-use super::{grains, history, revert, run};
+use super::{drift, grains, history, revert, run};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::HostPlan;
 use crate::secret::Mask;
@@ -47,10 +48,20 @@ pub fn serve(root: &Path, mut input: impl Read + Send + 'static, output: Box<dyn
     std::thread::spawn(move || Wire::beat(&heart, worker));
 
     let mut session = Session { sys, wire: wire.clone(), kept: None, lock: None };
-    while let Ok(request) = requests.recv() {
-        wire.begin(request.stream, matches!(request.body, Body::Exec { .. } | Body::Ask { .. }));
-        let answer = session.answer(request.stream, request.body).unwrap_or_else(|error| Body::Failed(*error));
-        wire.say(request.stream, answer);
+    let mut next = None;
+    while let Some(request) = next.take().or_else(|| requests.recv().ok()) {
+        let stream = request.stream;
+        wire.begin(stream, matches!(request.body, Body::Exec { .. } | Body::Ask { .. }));
+        let answer = match request.body {
+            Body::Watch => session.watch(stream, &requests).map(|request| {
+                next = request;
+                None
+            }),
+            body => session.answer(stream, body).map(Some),
+        };
+        if let Some(answer) = answer.unwrap_or_else(|error| Some(Body::Failed(*error))) {
+            wire.say(stream, answer);
+        }
         wire.end();
     }
     Ok(())
@@ -112,6 +123,14 @@ impl Session {
             }
             Body::Exec { argv, shell, timeout_ms } => self.exec(stream, argv, shell, timeout_ms),
             other => Err(Diagnostic::new(Code::Damaged, format!("the controller asked for what is no request: {}", name(&other))).into()),
+        }
+    }
+
+    /// Watches what the kept plan stands on, until the next request.
+    fn watch(&self, stream: u32, requests: &Receiver<Message>) -> Result<Option<Message>> {
+        match &self.kept {
+            Some(Kept::Plan(plan)) => drift::watch(&self.sys, plan, &self.wire, stream, requests),
+            _ => Err(no_plan().into()),
         }
     }
 
@@ -237,7 +256,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::protocol::{Frame, MAGIC, Message, RollbackRequest, encode, read_frame, skip_to_magic, write_bytes};
+    use crate::agent::protocol::{Frame, MAGIC, PlanRequest, RollbackRequest, encode, read_frame, skip_to_magic, write_bytes};
     use crate::plan::Hash;
     use std::io::{BufReader, Write};
     use std::os::unix::net::UnixStream;
@@ -320,6 +339,29 @@ mod tests {
         assert!(matches!(c.hear(), Some(Body::History { .. })));
         c.output.write_all(b"\xff\xff\xff\xff\0\0\0\0\0 and more").unwrap();
         assert!(matches!(&c.part()[..], [Body::Failed(why)] if why.code == Code::Damaged));
+    }
+
+    #[test]
+    fn a_watch_lasts_until_the_next_request_and_tells_meanwhile() {
+        let mut c = connect().greet();
+        let root = c._root.path().to_owned();
+        std::fs::create_dir(root.join("etc")).unwrap();
+        c.say(1, Body::Watch);
+        assert!(matches!(c.hear(), Some(Body::Failed(why)) if why.summary.contains("no plan")));
+        let lows = crate::agent::tests::lows(r#"a file.managed {"name": "/etc/a", "contents": "x"}"#);
+        let plan = || Body::Plan(PlanRequest { lows: lows.clone(), ..PlanRequest::default() });
+        for round in 0..2 {
+            c.say(2, plan());
+            assert!(matches!(c.hear(), Some(Body::Planned(_))));
+            // What happens between the plan and the watch is not lost.
+            std::fs::write(root.join("etc/a"), format!("{round}")).unwrap();
+            c.say(3, Body::Watch);
+            assert!(matches!(c.hear(), Some(Body::Watching(watching)) if watching.watched > 0 && watching.unwatched.is_empty()));
+            assert!(matches!(c.hear(), Some(Body::Drifted { touched }) if touched[0].key.name == "/etc/a"));
+            std::fs::remove_file(root.join("etc/a")).unwrap();
+            assert!(matches!(c.hear(), Some(Body::Drifted { touched }) if touched[0].states[0].id == "a"));
+        }
+        assert!(c.part().is_empty());
     }
 
     #[test]

@@ -2,11 +2,14 @@
 //! answers. Everything that comes in is input: what makes no sense ends the session with an error and nothing else.
 
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, eventfd};
 
 use super::protocol::{Body, Frame, HEARTBEAT, MAGIC, Message, encode, read_frame, skip_to_magic};
 use super::stuck::Watch;
@@ -44,6 +47,38 @@ pub struct Wire {
     contact: Mutex<Option<(Instant, Duration)>>,
     /// Where contents go, while somebody waits for them.
     arrivals: Mutex<Option<SyncSender<Arrival>>>,
+    /// Rung when a request comes, for who waits for something else too.
+    bell: Mutex<Option<Arc<OwnedFd>>>,
+    /// The thread that says that a busy agent is there: it rests while nothing is served.
+    heart: OnceLock<Thread>,
+}
+
+/// Rings at requests that come, and at the end of the session.
+pub struct Bell<'w> {
+    wire: &'w Wire,
+    fd: Arc<OwnedFd>,
+}
+
+impl Bell<'_> {
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        (*self.fd).as_fd()
+    }
+
+    pub fn hush(&self) {
+        let _ = rustix::io::read(&*self.fd, &mut [0; 8]);
+    }
+}
+
+impl Drop for Bell<'_> {
+    fn drop(&mut self) {
+        locked(&self.wire.bell).take();
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.wake_heart();
+    }
 }
 
 /// What the controller sends when contents are asked for.
@@ -65,7 +100,30 @@ impl Wire {
             ends_with_session: AtomicBool::new(false),
             contact: Mutex::new(None),
             arrivals: Mutex::new(None),
+            bell: Mutex::new(None),
+            heart: OnceLock::new(),
         })
+    }
+
+    /// A bell that rings from now on. What has come before has to be looked for.
+    pub fn bell(&self) -> Result<Bell<'_>> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let fd = Arc::new(eventfd(0, flags).map_err(|e| Diagnostic::io("wait for requests", &e.into()))?);
+        *locked(&self.bell) = Some(fd.clone());
+        self.ring();
+        Ok(Bell { wire: self, fd })
+    }
+
+    fn ring(&self) {
+        if let Some(fd) = &*locked(&self.bell) {
+            let _ = rustix::io::write(&**fd, &1u64.to_ne_bytes());
+        }
+    }
+
+    fn wake_heart(&self) {
+        if let Some(heart) = self.heart.get() {
+            heart.unpark();
+        }
     }
 
     /// Says something. Nobody may be there to hear it: a run goes on to its next state, and its journal tells the rest.
@@ -91,6 +149,7 @@ impl Wire {
         self.cancelled.store(false, Ordering::SeqCst);
         self.kill.store(false, Ordering::SeqCst);
         self.current.store(stream, Ordering::SeqCst);
+        self.wake_heart();
         // Looked at behind that, so that what came in between is not lost.
         if self.gone.load(Ordering::SeqCst) {
             self.stop();
@@ -137,6 +196,8 @@ impl Wire {
         self.gone.store(true, Ordering::SeqCst);
         self.stop();
         locked(&self.arrivals).take();
+        drop(requests);
+        self.ring();
     }
 
     fn sort(&self, input: &mut impl Read, requests: &SyncSender<Message>) -> Result<()> {
@@ -157,7 +218,7 @@ impl Wire {
                 Body::Cancel => self.cancel(message.stream),
                 Body::Alive => {}
                 _ => match requests.try_send(message) {
-                    Ok(()) => {}
+                    Ok(()) => self.ring(),
                     Err(TrySendError::Full(message)) => {
                         let why = Diagnostic::new(Code::Failed, "the host has too many requests waiting");
                         self.say(message.stream, Body::Failed(why));
@@ -193,6 +254,9 @@ impl Wire {
     /// Says now and then that a busy agent is still there, as long as there is a session.
     /// One that hangs in a call of the system is given up: nothing else would end it.
     pub fn beat(session: &Weak<Wire>, mut worker: Watch) {
+        if let Some(wire) = session.upgrade() {
+            let _ = wire.heart.set(std::thread::current());
+        }
         loop {
             std::thread::sleep(HEARTBEAT);
             let Some(wire) = session.upgrade() else { return };
@@ -204,7 +268,11 @@ impl Wire {
                     #[expect(clippy::disallowed_methods, reason = "the worker never comes back, and with it goes the lock")]
                     std::process::exit(1);
                 }
-                None if stream == 0 => worker.rests(),
+                None if stream == 0 => {
+                    worker.rests();
+                    drop(wire);
+                    std::thread::park();
+                }
                 None => wire.say(stream, Body::Alive),
             }
         }

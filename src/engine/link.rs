@@ -270,6 +270,11 @@ impl Link {
         next(&mut self.wire).await
     }
 
+    /// From now on the host may say nothing for as long as it likes: whether it is still there is the transport's to find out.
+    pub fn be_patient(&mut self) {
+        self.wire.silence = Duration::MAX;
+    }
+
     /// Says that nothing more will come and waits a moment for the agent to end.
     pub async fn close(mut self) {
         let _ = timeout(PARTING, self.wire.input.shutdown()).await;

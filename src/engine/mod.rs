@@ -11,6 +11,7 @@ pub mod compile;
 pub mod decrypt;
 pub mod difference;
 pub mod download;
+pub mod drift;
 pub mod event;
 pub mod facts;
 pub mod grains;

@@ -123,7 +123,8 @@ pub async fn plan(work: &Work, hosts: Vec<Host>, compiler: Compiler, summary: &m
     planned
 }
 
-async fn plan_host(asking: Asking, host: Host) -> Result<Planned> {
+/// Plans one host over a session of its own.
+pub async fn plan_host(asking: Asking, host: Host) -> Result<Planned> {
     let work = &asking.work;
     let id = host.id.clone();
     let busy = |with| work.sink.event(Event::Busy { host: &id, with });

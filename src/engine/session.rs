@@ -139,6 +139,29 @@ impl Session {
         }
     }
 
+    /// Asks for a watch over what the plan that was made last stands on; `word` gives what comes of it.
+    pub async fn watch(&mut self) -> Result<()> {
+        self.streams += 1;
+        self.link.send(self.streams, Body::Watch).await?;
+        self.link.be_patient();
+        Ok(())
+    }
+
+    /// The next word of a watch, whenever it comes; `None`: told to stop.
+    pub async fn word(&mut self) -> Result<Option<Body>> {
+        loop {
+            let message = tokio::select! {
+                message = self.link.next() => message?,
+                () = self.stop.pulled(1) => return Ok(None),
+            };
+            match message.body {
+                _ if message.stream != self.streams => {}
+                Body::Failed(fault) => return Err(fault.into()),
+                word => return Ok(Some(word)),
+            }
+        }
+    }
+
     pub async fn runs(&mut self) -> Result<Vec<RunRecord>> {
         match self.converse(Body::Runs, &Blobs::new(), &mut |_| {}).await? {
             Body::History { runs } => Ok(runs),
@@ -264,7 +287,7 @@ fn late(host: &Host, doing: &str) -> Diagnostic {
         .hint("run_timeout in basalt.yaml sets how many seconds a host may take")
 }
 
-fn unexpected(body: &Body) -> crate::diagnostic::Error {
+pub fn unexpected(body: &Body) -> crate::diagnostic::Error {
     let text = format!("{body:?}");
     let name: String = text.chars().take_while(|c| c.is_alphanumeric()).collect();
     Diagnostic::new(Code::Damaged, format!("the host answered with something else than was asked ({name})")).into()

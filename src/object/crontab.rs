@@ -3,7 +3,7 @@
 //! Attributes: `content` (hash), and as they are found, for restoring: `mode user group`. Cron sees a new file by itself: it watches
 //! the directory that the file is renamed into.
 
-use super::{Object, Progress};
+use super::{Object, Progress, Sign};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Hash, Key, Kind};
 use crate::system::{FileKind, Meta, System};
@@ -50,6 +50,10 @@ impl Object for Crontab {
             ("user".into(), sys.user_name(stat.uid).into()),
             ("group".into(), sys.group_name(stat.gid).into()),
         ]))
+    }
+
+    fn signs(&self, _sys: &System) -> Result<Vec<Sign>> {
+        Ok(Sign::paths(SPOOLS.iter().map(|spool| format!("{spool}/{}", self.user))))
     }
 
     fn keep(&self, sys: &System, from: &Attrs, _to: &Attrs) -> Result<()> {

@@ -3,7 +3,7 @@
 //! Read from the database's files; changed through debconf's own tools, which lock it. Attributes: `type`, `value`, `owners` (packages, with commas) and
 //! `seen`, there only where true: nobody is asked again. Answers of the type `password` are in a file that only root reads, and are never shown.
 
-use super::{Object, Progress, describe_attributes};
+use super::{Object, Progress, Sign, describe_attributes};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::{Command, System};
@@ -89,6 +89,10 @@ impl Object for Debconf {
             return Ok(attrs);
         }
         Ok(Attrs::new())
+    }
+
+    fn signs(&self, _sys: &System) -> Result<Vec<Sign>> {
+        Ok(Sign::paths(ANSWERS.into_iter().chain([TEMPLATES])))
     }
 
     fn set(&self, sys: &System, from: &Attrs, to: &Attrs, progress: &mut Progress) -> Result<Attrs> {

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::{Object, Progress};
+use super::{Object, Progress, Sign};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::{Command, Output, System};
@@ -239,6 +239,12 @@ impl Object for Git {
 
     fn read(&self, sys: &System) -> Result<Attrs> {
         self.look(sys)
+    }
+
+    fn signs(&self, sys: &System) -> Result<Vec<Sign>> {
+        let head = self.read_text(sys, "HEAD")?.unwrap_or_default();
+        let branch = head.trim().strip_prefix("ref: ");
+        Ok(Sign::paths(["HEAD", "config", "packed-refs"].into_iter().chain(branch).map(|name| format!("{}/.git/{name}", self.path))))
     }
 
     fn resolve(&self, sys: &System, from: &Attrs, to: &Attrs, _touched: &dyn Fn(&str) -> bool) -> Result<Attrs> {

@@ -3,7 +3,7 @@
 //! Attributes: `name`, `gid`, `system`, `members` (in the file's order). For restoring only: `files`.
 
 use super::accounts::{self, GROUP, GSHADOW, Table};
-use super::{Object, Progress, describe_attributes};
+use super::{Object, Progress, Sign, describe_attributes};
 use crate::diagnostic::Result;
 use crate::plan::{Key, Kind};
 use crate::system::System;
@@ -56,6 +56,10 @@ impl Object for Group {
             ("members".into(), Value::List(members)),
             ("files".into(), Value::Map(files)),
         ]))
+    }
+
+    fn signs(&self, _sys: &System) -> Result<Vec<Sign>> {
+        Ok(Sign::paths([GROUP, GSHADOW]))
     }
 
     fn sweep(&self, sys: &System) -> Result<()> {

@@ -4,7 +4,7 @@
 
 use std::os::unix::fs::FileExt;
 
-use super::{Object, Progress};
+use super::{Object, Progress, Sign};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::{Command, System};
@@ -119,6 +119,10 @@ impl Object for Locale {
             || sys.stat(&format!("{PLACE}/{}/LC_IDENTIFICATION", self.name))?.is_some()
             || archived(sys)?.contains(&self.name);
         Ok(if there { attributes([("available".to_owned(), Value::Bool(true))]) } else { Attrs::new() })
+    }
+
+    fn signs(&self, _sys: &System) -> Result<Vec<Sign>> {
+        Ok(Sign::paths([format!("{PLACE}/{}/LC_IDENTIFICATION", self.name), ARCHIVE.to_owned()]))
     }
 
     fn set(&self, sys: &System, from: &Attrs, to: &Attrs, progress: &mut Progress) -> Result<Attrs> {

@@ -70,6 +70,26 @@ pub fn of(key: &Key) -> Result<Box<dyn Object>> {
     }
 }
 
+/// What on a host tells that an object may have changed. Whoever is told reads it and compares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// Whatever stands at a path, also where nothing does yet.
+    Path(String),
+    /// A directory and everything below it.
+    Tree(String),
+    /// A unit of systemd, by its name, starts or stops.
+    Unit(String),
+    /// A file of `/proc` that can be waited for.
+    Kernel(&'static str),
+}
+
+impl Sign {
+    /// A sign for each of these paths.
+    pub fn paths<P: Into<String>>(paths: impl IntoIterator<Item = P>) -> Vec<Sign> {
+        paths.into_iter().map(|path| Sign::Path(path.into())).collect()
+    }
+}
+
 /// A thing a host can have, whatever declares it: a file, the set of packages, a unit, a user, a crontab. Runs on the host.
 ///
 /// Attributes name users, groups and packages, never numbers. `read` may give more attributes than functions want (order in a file,
@@ -82,6 +102,12 @@ pub trait Object: Send + Sync {
     ///
     /// `Code::Unreachable` where what it is a part of does not answer (a database's server): what is there is known once it does.
     fn read(&self, sys: &System) -> Result<Attrs>;
+
+    /// What tells that it may have changed since it was read: together they cover all that `read` looks at, but for what only serves to
+    /// restore it. None: nothing does, and a timer has to look.
+    fn signs(&self, _sys: &System) -> Result<Vec<Sign>> {
+        Ok(Vec::new())
+    }
 
     /// Whether what it is a part of is not on the host at all, so that nothing of it will be there in the one that comes.
     fn comes_new(&self, _sys: &System) -> bool {

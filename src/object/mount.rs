@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use super::{Object, Progress};
+use super::{Object, Progress, Sign};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::{Command, System};
@@ -30,6 +30,9 @@ const FLAGS: [(&str, &str); 8] = [
     ("relatime", "norelatime"),
     ("sync", "async"),
 ];
+
+/// The kernel's table of mounts.
+pub const TABLE: &str = "/proc/self/mountinfo";
 
 /// A line of mountinfo.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,7 +86,7 @@ pub fn unescape(text: &str) -> String {
 
 /// Everything that is mounted, in the kernel's order: of several at one path the last is seen.
 pub fn mounts(sys: &System) -> Result<Vec<Entry>> {
-    let text = sys.read("/proc/self/mountinfo")?.unwrap_or_default();
+    let text = sys.read(TABLE)?.unwrap_or_default();
     Ok(String::from_utf8_lossy(&text).lines().filter_map(Entry::parse).collect())
 }
 
@@ -292,6 +295,10 @@ impl Object for Mount {
         ]);
         known_by(sys, entry, &all, index, &mut attrs)?;
         Ok(attrs)
+    }
+
+    fn signs(&self, _sys: &System) -> Result<Vec<Sign>> {
+        Ok(vec![Sign::Kernel(TABLE)])
     }
 
     fn set(&self, sys: &System, from: &Attrs, to: &Attrs, progress: &mut Progress) -> Result<Attrs> {

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use super::{Object, Progress};
+use super::{Object, Progress, Sign};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::plan::{Key, Kind};
 use crate::system::{Command, FileKind, System};
@@ -27,6 +27,10 @@ const PLACES: [&str; 8] = [
     "/run/systemd/generator.late",
     "/run/systemd/transient",
 ];
+/// Where links of somebody's making start a unit with the host.
+const LINKS: [&str; 2] = ["/etc/systemd/system", "/run/systemd/system"];
+/// The run levels whose scripts systemd starts with the host.
+const LEVELS: [u8; 4] = [2, 3, 4, 5];
 /// From the start of a service to the look whether it runs.
 const SETTLE: Duration = Duration::from_millis(200);
 const STATES: [&str; 3] = ["active", "enabled", "masked"];
@@ -153,8 +157,13 @@ fn find(sys: &System, unit: &str) -> Result<Option<(String, FileKind)>> {
     Ok(None)
 }
 
+/// The link that systemd keeps while a unit with processes is active.
+fn running_link(id: &str) -> String {
+    format!("/run/systemd/units/invocation:{id}")
+}
+
 fn active(sys: &System, id: &str) -> Result<bool> {
-    if sys.readlink(&format!("/run/systemd/units/invocation:{id}"))?.is_some() {
+    if sys.readlink(&running_link(id))?.is_some() {
         return Ok(true);
     }
     if id.ends_with(".service") || sys.stat("/run/systemd/system")?.is_none() {
@@ -166,7 +175,7 @@ fn active(sys: &System, id: &str) -> Result<bool> {
 
 /// Whether a link of somebody's making starts the unit with the host.
 fn linked(sys: &System, id: &str) -> Result<bool> {
-    for place in ["/etc/systemd/system", "/run/systemd/system"] {
+    for place in LINKS {
         for name in sys.list(place)? {
             let path = format!("{place}/{name}");
             if name.ends_with(".wants") || name.ends_with(".requires") {
@@ -221,6 +230,22 @@ impl Object for Service {
             }
         }
         Ok(attrs)
+    }
+
+    fn signs(&self, sys: &System) -> Result<Vec<Sign>> {
+        let names = [self.unit.clone(), template(&self.unit)];
+        let mut signs = Sign::paths(PLACES.iter().flat_map(|place| names.iter().map(move |name| format!("{place}/{name}"))));
+        signs.extend(LINKS.map(|place| Sign::Tree(place.to_owned())));
+        let file = self.file(sys)?;
+        if file.as_ref().is_some_and(|file| file.path.starts_with("/run/systemd/generator.late/")) {
+            signs.extend(LEVELS.map(|level| Sign::Tree(format!("/etc/rc{level}.d"))));
+        }
+        let id = file.map_or_else(|| self.unit.clone(), |file| file.id);
+        signs.push(match id.ends_with(".service") {
+            true => Sign::Path(running_link(&id)),
+            false => Sign::Unit(id),
+        });
+        Ok(signs)
     }
 
     fn resolve(&self, sys: &System, _from: &Attrs, to: &Attrs, _touched: &dyn Fn(&str) -> bool) -> Result<Attrs> {
@@ -292,7 +317,7 @@ impl Object for Service {
 
 /// Whether a script of `/etc/init.d` is linked into a run level.
 fn starts_by_script(sys: &System, script: &str) -> Result<bool> {
-    for level in 2..=5 {
+    for level in LEVELS {
         let names = sys.list(&format!("/etc/rc{level}.d"))?;
         if names.iter().any(|n| n.strip_prefix('S').and_then(|n| n.get(2..)) == Some(script)) {
             return Ok(true);

@@ -3,7 +3,7 @@
 //! Attributes: `active`, `priority` (for restoring; the kernel's own, below zero, are not asked for again).
 
 use super::mount::command;
-use super::{Object, Progress};
+use super::{Object, Progress, Sign};
 use crate::diagnostic::Result;
 use crate::plan::{Key, Kind};
 use crate::system::System;
@@ -48,6 +48,10 @@ impl Object for Swap {
                 attrs
             }
         })
+    }
+
+    fn signs(&self, _sys: &System) -> Result<Vec<Sign>> {
+        Ok(vec![Sign::Kernel("/proc/swaps")])
     }
 
     fn set(&self, sys: &System, from: &Attrs, to: &Attrs, progress: &mut Progress) -> Result<Attrs> {

@@ -5,7 +5,7 @@
 //! The home directory itself is a file object of its own; only `useradd -m` fills it from `/etc/skel`.
 
 use super::accounts::{self, GROUP, GSHADOW, PASSWD, SHADOW, SUBGID, SUBUID, Table};
-use super::{Object, Progress, describe_attributes};
+use super::{Object, Progress, Sign, describe_attributes};
 use crate::diagnostic::Result;
 use crate::plan::{Key, Kind};
 use crate::system::{FileKind, System};
@@ -213,6 +213,10 @@ impl Object for User {
         }
         put("files", Value::Map(files));
         Ok(attrs)
+    }
+
+    fn signs(&self, _sys: &System) -> Result<Vec<Sign>> {
+        Ok(Sign::paths(LINES.into_iter().chain([GROUP, GSHADOW])))
     }
 
     fn sweep(&self, sys: &System) -> Result<()> {

@@ -11,7 +11,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use super::{Object, Progress};
+use super::{Object, Progress, Sign};
 use crate::diagnostic::{Code, Diagnostic, Error, Result};
 use crate::plan::{Hash, Key, Kind, hex};
 use crate::system::{FileKind, Meta, STATE_DIR, Stat, System};
@@ -270,6 +270,10 @@ impl Object for File {
 
     fn read(&self, sys: &System) -> Result<Attrs> {
         self.look(sys, None)
+    }
+
+    fn signs(&self, _sys: &System) -> Result<Vec<Sign>> {
+        Ok(vec![Sign::Path(self.path.clone())])
     }
 
     fn keep(&self, sys: &System, from: &Attrs, to: &Attrs) -> Result<()> {

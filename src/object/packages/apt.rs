@@ -7,7 +7,7 @@ use super::manager::{Manager, Mark, Options, Owned, Package, Packages, Simulatio
 use super::status;
 use super::version::{self, Order};
 use crate::diagnostic::{Code, Diagnostic, Result};
-use crate::object::Progress;
+use crate::object::{Progress, Sign};
 use crate::system::{Command, Output, System};
 use crate::value::sort_few;
 
@@ -65,6 +65,10 @@ impl Manager for Apt {
 
     fn packages(&self, sys: &System) -> Result<Option<Packages>> {
         status::read(sys)
+    }
+
+    fn signs(&self, _sys: &System) -> Result<Vec<Sign>> {
+        Ok(Sign::paths([status::STATUS, status::MARKS]))
     }
 
     /// The versions that the package lists have, newest first.

@@ -9,7 +9,7 @@ use super::manager::{Manager, Mark, Options, Owned, Package, Packages, Simulatio
 use super::rpm;
 use super::version::{self, Order};
 use crate::diagnostic::{Code, Diagnostic, Result};
-use crate::object::Progress;
+use crate::object::{Progress, Sign};
 use crate::system::{Command, Meta, Output, System};
 use crate::value::{Attrs, Value, sort_few};
 
@@ -41,10 +41,15 @@ fn command(argv: impl IntoIterator<Item = String>) -> Command {
     command
 }
 
+/// Where rpm and dnf keep what is installed and why.
+fn databases() -> impl Iterator<Item = &'static str> {
+    rpm::DATABASES.into_iter().chain(["/var/lib/dnf"])
+}
+
 /// Everything that decides what `installed` says, as it is now.
 fn stamp(sys: &System) -> Result<String> {
     let mut stamp = sys.root().display().to_string();
-    for directory in rpm::DATABASES.iter().copied().chain(["/var/lib/dnf"]) {
+    for directory in databases() {
         for name in sys.list(directory)? {
             // Reading makes and maps this one.
             if let Some(stat) = sys.stat(&format!("{directory}/{name}"))?.filter(|_| !name.ends_with("-shm")) {
@@ -313,6 +318,12 @@ impl Manager for Dnf {
             of_name.for_each(|(_, package)| package.hold = true);
         }
         Ok(Some(packages))
+    }
+
+    fn signs(&self, sys: &System) -> Result<Vec<Sign>> {
+        let locks = list(sys)?.map_or_else(|| LIST.to_owned(), |(path, _)| path);
+        let databases = databases().map(|directory| Sign::Tree(directory.to_owned()));
+        Ok(databases.chain(Sign::paths([PLUGIN.to_owned(), locks])).collect())
     }
 
     /// `@locks`: the list of held versions as it stands. `@keys`: those that rpm trusts.

@@ -8,7 +8,7 @@ use super::apt::Apt;
 use super::dnf::Dnf;
 use super::version::Order;
 use crate::diagnostic::{Code, Diagnostic, Result};
-use crate::object::Progress;
+use crate::object::{Progress, Sign};
 use crate::plan::{Key, Kind};
 use crate::system::System;
 use crate::value::Attrs;
@@ -95,6 +95,9 @@ pub trait Manager: Sync {
 
     /// What is there; `None`: this host's packages are not its.
     fn packages(&self, sys: &System) -> Result<Option<Packages>>;
+
+    /// What tells that packages have changed.
+    fn signs(&self, sys: &System) -> Result<Vec<Sign>>;
 
     /// Attributes besides the packages that only serve to restore them.
     fn besides(&self, _sys: &System) -> Result<Attrs> {

@@ -26,7 +26,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use self::manager::{Manager, Mark, Options, Package, State, Target};
-use super::{Object, Progress};
+use super::{Object, Progress, Sign};
 use crate::diagnostic::{Code, Diagnostic, Error, Result};
 use crate::plan::{Hash, Key, Kind};
 use crate::system::{Meta, System};
@@ -233,6 +233,10 @@ impl Object for Packages {
     fn sweep(&self, sys: &System) -> Result<()> {
         let own = manager::of(&self.name).map_or(Ok(Vec::new()), |manager| manager.writes(sys))?;
         own.into_iter().chain(kept::conffiles(sys)?).try_for_each(|path| sys.sweep(&path))
+    }
+
+    fn signs(&self, sys: &System) -> Result<Vec<Sign>> {
+        manager::of(&self.name).map_or(Ok(Vec::new()), |manager| manager.signs(sys))
     }
 
     fn keep(&self, sys: &System, from: &Attrs, to: &Attrs) -> Result<()> {

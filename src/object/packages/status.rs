@@ -7,6 +7,8 @@ use crate::diagnostic::Result;
 use crate::system::System;
 
 pub const STATUS: &str = "/var/lib/dpkg/status";
+/// Which packages came with others.
+pub const MARKS: &str = "/var/lib/apt/extended_states";
 
 /// All packages by name; those of a foreign architecture as `name:arch`.
 pub fn read(sys: &System) -> Result<Option<Packages>> {
@@ -14,7 +16,7 @@ pub fn read(sys: &System) -> Result<Option<Packages>> {
     let text = String::from_utf8_lossy(&bytes);
     let mut found: Vec<(&str, Package)> = text.split("\n\n").filter_map(stanza).collect();
     let native = found.iter().find(|(name, _)| *name == "dpkg").map_or_else(|| "amd64".to_owned(), |(_, p)| p.arch.clone());
-    let marks = sys.read("/var/lib/apt/extended_states")?.unwrap_or_default();
+    let marks = sys.read(MARKS)?.unwrap_or_default();
     let auto = automatic(&String::from_utf8_lossy(&marks));
     let mut packages = Packages::new();
     for (name, mut package) in found.drain(..) {
