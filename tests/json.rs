@@ -1,8 +1,9 @@
 //! `docs/json.md` is true: every line that a command writes has a documented type and exactly the documented fields.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -31,20 +32,36 @@ fn fields(value: &Value) -> BTreeSet<String> {
     value.as_object().unwrap().keys().cloned().collect()
 }
 
+/// What a watch says until the commit is settled.
+fn watched(mut command: Command) -> String {
+    let mut watch = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    for line in BufReader::new(watch.stdout.take().unwrap()).lines().map_while(Result::ok) {
+        told += &format!("{line}\n");
+        if line.contains("\"settled\"") {
+            break;
+        }
+    }
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    told
+}
+
 #[test]
 fn every_line_has_exactly_the_documented_fields() {
     let documented = documented();
     let folder = tempfile::tempdir().unwrap();
     let repository = folder.path().join("salt");
-    let basalt = |args: &[&str], place: &Path| {
+    let command = |args: &[&str], place: &Path| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_basalt"));
         command.args(args).current_dir(place);
         for (name, place) in [("XDG_STATE_HOME", "state"), ("XDG_CACHE_HOME", "cache"), ("XDG_CONFIG_HOME", "config")] {
             command.env(name, folder.path().join(place));
         }
         command.env("BASALT_CACHE", Path::new(env!("CARGO_TARGET_TMPDIR")).join("agents"));
-        String::from_utf8(command.output().unwrap().stdout).unwrap()
+        command
     };
+    let basalt = |args: &[&str], place: &Path| String::from_utf8(command(args, place).output().unwrap().stdout).unwrap();
     basalt(&["init", "salt"], folder.path());
     let root = folder.path().join("root");
     std::fs::create_dir_all(root.join("etc")).unwrap();
@@ -87,6 +104,7 @@ fn every_line_has_exactly_the_documented_fields() {
     ] {
         lines += &basalt(args, &repository);
     }
+    lines += &watched(command(&["watch", "--json", "web1"], &repository));
     let mut seen = BTreeSet::new();
     for line in lines.lines() {
         let value: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
@@ -101,7 +119,7 @@ fn every_line_has_exactly_the_documented_fields() {
         seen.insert(kind.to_owned());
     }
     let wanted = "plan_started host_planned host_failed run_started output state_done host_done rolled_back summary error run answer seen exited diff_started difference diff_summary finding linted \
-                  cluster role role_changed node committed \
+                  cluster role role_changed node committed decision \
                   orchestration_started job_started job_done orchestration_done";
     assert_eq!(seen, wanted.split(' ').map(str::to_owned).collect::<BTreeSet<_>>());
 }

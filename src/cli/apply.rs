@@ -8,7 +8,7 @@ use clap::Args;
 use super::change::committed;
 use super::context::{Context, machine, now, now_ms};
 use super::print::{Color, Printer, count};
-use super::{ConnectArgs, Ended, PruneArgs, RepositoryArgs, ScopeArgs, TargetArgs, WaveArgs, summary_code};
+use super::{ConnectArgs, End, Ended, PruneArgs, RepositoryArgs, ScopeArgs, TargetArgs, WaveArgs, summary_code};
 use crate::diagnostic::{Code, Diagnostic};
 use crate::engine::apply::{ApplyOptions, Results, apply, close_all};
 use crate::engine::commit::Prepared;
@@ -65,7 +65,7 @@ pub async fn run(mut args: ApplyArgs, color: Color) -> Ended {
         }
         None => context.hosts(&args.target).await?,
     };
-    let how = How { waves: &args.waves, yes: args.yes, rollback_on_failure: args.rollback_on_failure, prepared: None };
+    let how = How { waves: &args.waves, yes: args.yes, rollback_on_failure: args.rollback_on_failure, prepared: None, judge: None };
     plan_and_apply(&context, hosts, &args.scope, saved.as_ref(), &how).await
 }
 
@@ -76,18 +76,49 @@ pub struct How<'a> {
     pub rollback_on_failure: bool,
     /// The commit that is planned here, and becomes what is wanted before the first host is touched.
     pub prepared: Option<&'a Prepared>,
+    /// Who says, having seen the plans, whether they are carried out; nobody: they are.
+    pub judge: Option<&'a (dyn Fn(&[Planned]) -> Judgement + Send + Sync)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    Carry,
+    /// The plans are shown, and that is all.
+    Show,
+    /// Not even that.
+    Pass,
+}
+
+/// What became of the hosts.
+#[derive(Default)]
+pub struct Carried {
+    pub summary: Summary,
+    pub results: Results,
 }
 
 /// Plans the hosts, asks, applies.
 pub async fn plan_and_apply(context: &Context, hosts: Vec<Host>, scope: &ScopeArgs, saved: Option<&SavedPlan>, how: &How<'_>) -> Ended {
+    Ok(summary_code(&carry_out(context, hosts, scope, saved, how).await?.summary))
+}
+
+/// The same, and says what became of each host.
+pub async fn carry_out(
+    context: &Context,
+    hosts: Vec<Host>,
+    scope: &ScopeArgs,
+    saved: Option<&SavedPlan>,
+    how: &How<'_>,
+) -> Result<Carried, End> {
+    let untouched = |summary: Summary| Carried { summary, ..Carried::default() };
     let printer = &context.printer;
     let compiler = context.compiler(scope)?;
     let mut summary = context.summary();
     context.work.sink.event(Event::PlanStarted { source: &context.source, hosts: hosts.len() });
     let planned = plan(&context.work, hosts, compiler, &mut summary).await;
     context.remember_grains(&planned);
+    let judgement = how.judge.map_or(Judgement::Carry, |judge| judge(&planned));
     // A saved plan was looked at when it was made; applying it shows what is different only, as a refusal.
-    if saved.is_some() {
+    if saved.is_some() || judgement == Judgement::Pass {
         printer.faults()
     } else {
         printer.plans()
@@ -110,7 +141,12 @@ pub async fn plan_and_apply(context: &Context, hosts: Vec<Host>, scope: &ScopeAr
         printer.plan_summary(&summary);
         printer.say("Nothing was changed.");
         close_all(planned.into_iter().map(|p| p.session).collect()).await;
-        return Ok(summary_code(&summary));
+        return Ok(untouched(summary));
+    }
+    if judgement != Judgement::Carry {
+        printer.plan_summary(&summary);
+        close_all(planned.into_iter().map(|p| p.session).collect()).await;
+        return Ok(untouched(summary));
     }
     if busy > 0 && !printer.is_json() {
         printer.plan_summary(&summary);
@@ -127,7 +163,7 @@ pub async fn plan_and_apply(context: &Context, hosts: Vec<Host>, scope: &ScopeAr
         close_all(planned.into_iter().map(|p| p.session).collect()).await;
         printer.say("Nothing was changed.");
         summary.declined = true;
-        return Ok(summary_code(&summary));
+        return Ok(untouched(summary));
     }
     if let Some(prepared) = how.prepared {
         let published = match prepared.publish() {
@@ -143,10 +179,10 @@ pub async fn plan_and_apply(context: &Context, hosts: Vec<Host>, scope: &ScopeAr
         }
         committed(printer, &prepared.commit, &prepared.edit);
     }
-    finish(context, planned, summary, how, busy > 0).await
+    Ok(finish(context, planned, summary, how, busy > 0).await)
 }
 
-async fn finish(context: &Context, planned: Vec<Planned>, planned_summary: Summary, how: &How<'_>, busy: bool) -> Ended {
+async fn finish(context: &Context, planned: Vec<Planned>, planned_summary: Summary, how: &How<'_>, busy: bool) -> Carried {
     // What the plan counted becomes what was done; what did not get so far stays failed.
     let mut summary = planned_summary.dropped_only();
     let run = context.run_header(Vec::new());
@@ -166,23 +202,20 @@ async fn finish(context: &Context, planned: Vec<Planned>, planned_summary: Summa
     if busy {
         context.remember(&history);
     }
-    let Results { run: mut results, taken_back } = apply(&context.work, planned, &options, &mut summary).await;
-    results.extend(summary.dropped.iter().cloned());
+    let mut results = apply(&context.work, planned, &options, &mut summary).await;
+    results.run.extend(summary.dropped.iter().cloned());
     if busy {
-        context.remember_end(&mut history, &results);
-        if let (false, Some(back)) = (taken_back.is_empty(), options.rollback) {
+        context.remember_end(&mut history, &results.run);
+        if let (false, Some(back)) = (results.taken_back.is_empty(), options.rollback) {
             let mut record = RunHistory::new(back, context.source.clone());
-            record.end(now_ms(), &taken_back);
+            record.end(now_ms(), &results.taken_back);
             context.remember(&record);
         }
     } else {
         context.printer.plan_summary(&planned_summary);
-        if !context.printer.is_json() && summary.codes.is_empty() {
-            return Ok(0);
-        }
     }
-    if busy || !context.printer.is_json() {
+    if busy || (!context.printer.is_json() && !summary.codes.is_empty()) {
         context.printer.run_summary(&summary);
     }
-    Ok(summary_code(&summary))
+    Carried { summary, results }
 }

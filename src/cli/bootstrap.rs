@@ -279,7 +279,7 @@ async fn node(args: &BootstrapArgs, printer: Arc<Printer>, resources: Resources)
     if opened.snapshot.contains(&path_of(&id)) {
         let context = Context::open(&args.repository, &args.connect, printer)?;
         let hosts = context.named(std::iter::once(&id))?;
-        let how = How { waves: &WaveArgs::default(), yes: args.yes, rollback_on_failure: false, prepared: None };
+        let how = How { waves: &WaveArgs::default(), yes: args.yes, rollback_on_failure: false, prepared: None, judge: None };
         return plan_and_apply(&context, hosts, &ScopeArgs::default(), None, &how).await;
     }
     let preferred =

@@ -42,7 +42,7 @@ impl ChangeArgs {
 
     /// How what is planned is carried out; with a commit, that is published first.
     pub fn how<'a>(&'a self, prepared: Option<&'a Prepared>) -> How<'a> {
-        How { waves: &self.waves, yes: self.yes, rollback_on_failure: self.rollback_on_failure, prepared }
+        How { waves: &self.waves, yes: self.yes, rollback_on_failure: self.rollback_on_failure, prepared, judge: None }
     }
 
     pub fn waiting(mut self, lock_timeout: u64) -> ChangeArgs {

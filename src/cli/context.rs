@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use super::opened::Opened;
 use super::print::Printer;
@@ -16,6 +17,7 @@ use crate::diagnostic::{Code, Diagnostic, Result, nearest};
 use crate::engine::compile::{Answers, Attempt, Compile, Compiler, Wanted};
 use crate::engine::event::{Source, Summary};
 use crate::engine::history::run_id;
+use crate::engine::link::Connect;
 use crate::engine::mine::{GRAINS, Memory, Mine};
 use crate::engine::plan::{Planned, Work, compiling, on_all};
 use crate::engine::repository::{Snapshot, is_url};
@@ -57,12 +59,46 @@ pub struct Context {
     answers: Arc<Mutex<HashMap<String, Answers>>>,
 }
 
+/// What lasts longer than one moment of the repository: how hosts are reached, what is remembered, and what stops the work.
+#[derive(Clone)]
+pub struct Means {
+    pub stop: Stop,
+    pub store: Arc<dyn Store>,
+    connect: Arc<dyn Connect>,
+    compiling: Arc<Semaphore>,
+    key: Arc<str>,
+}
+
+impl Means {
+    pub fn of(repository: &RepositoryArgs, connect: &ConnectArgs, settings: &Settings) -> Result<Means> {
+        let passwords =
+            Passwords { ssh: asked(connect.ask_pass, "ssh password: ")?, sudo: asked(connect.ask_sudo_pass, "sudo password: ")? };
+        let stop = stop_on_signals();
+        let store = store_of(repository)?;
+        let connect_timeout = settings.connect_timeout.map(Duration::from_secs);
+        let connect = Arc::new(Remote::new(passwords, connect_timeout, Some(own_key()).filter(|key| key.is_file())));
+        let key = key(store.as_ref()).into();
+        Ok(Means { stop, store, connect, compiling: compiling(), key })
+    }
+
+    /// Known to this user on this machine alone.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
 impl Context {
     pub fn open(repository: &RepositoryArgs, connect: &ConnectArgs, printer: Arc<Printer>) -> Result<Context> {
         let opened = Opened::at(repository, repository.commit.as_deref())?;
         let roster = opened.roster(repository)?;
         opened.notices.iter().chain(&roster.warnings).for_each(|notice| printer.fault(notice));
-        let Opened { snapshot, settings, .. } = opened;
+        let means = Means::of(repository, connect, &opened.settings)?;
+        Ok(Context::of(&opened, roster, &means, printer))
+    }
+
+    /// The repository at one moment.
+    pub fn of(opened: &Opened, roster: Roster, means: &Means, printer: Arc<Printer>) -> Context {
+        let (snapshot, settings) = (opened.snapshot.clone(), opened.settings.clone());
         let source = Source {
             repository: snapshot.name.clone(),
             tree: snapshot.tree.clone(),
@@ -70,24 +106,16 @@ impl Context {
             subject: snapshot.subject.clone(),
             dirty: snapshot.dirty,
         };
-        let passwords =
-            Passwords { ssh: asked(connect.ask_pass, "ssh password: ")?, sudo: asked(connect.ask_sudo_pass, "sudo password: ")? };
-        let stop = stop_on_signals();
-        let store = store_of(repository)?;
-        let seconds = |value: Option<u64>, default: u64| Duration::from_secs(value.unwrap_or(default));
+        let Means { stop, store, connect, compiling, key } = means.clone();
         let work = Work {
-            connect: Arc::new(Remote::new(
-                passwords,
-                settings.connect_timeout.map(Duration::from_secs),
-                Some(own_key()).filter(|key| key.is_file()),
-            )),
+            connect,
             sink: printer.clone(),
             stop,
             parallel: usize::try_from(settings.parallel.unwrap_or(PARALLEL)).unwrap_or(usize::MAX),
-            run_timeout: seconds(settings.run_timeout, RUN_TIMEOUT),
+            run_timeout: Duration::from_secs(settings.run_timeout.unwrap_or(RUN_TIMEOUT)),
             commands: settings.plan_commands.unwrap_or(true),
-            key: key(store.as_ref()).into(),
-            compiling: compiling(),
+            key,
+            compiling,
             mine: Arc::new(Mine::new(
                 roster.hosts.clone(),
                 settings.nodegroups.clone().unwrap_or_default(),
@@ -97,7 +125,7 @@ impl Context {
             prune: None,
         };
         let (unasked, answers) = Default::default();
-        Ok(Context { printer, snapshot, source, settings, store, work, roster, unasked, answers })
+        Context { printer, snapshot, source, settings, store, work, roster, unasked, answers }
     }
 
     /// The hosts that a target means. Where it speaks of grains or pillar, those are known from the last hour or asked.

@@ -33,6 +33,7 @@ mod runs;
 mod see;
 mod show;
 mod token;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -71,6 +72,8 @@ enum Command {
     Apply(apply::ApplyArgs),
     /// Take a run back, showing first what that changes
     Rollback(rollback::RollbackArgs),
+    /// Watch: edits, commits, a timer and drift lead to plans, or with --apply to runs
+    Watch(watch::WatchArgs),
     /// The history of runs
     Runs(runs::RunsArgs),
     /// Show a run, or what the compiler sees
@@ -316,6 +319,7 @@ async fn dispatch(command: Command, color: Color) -> u8 {
         Command::Diff(args) => (args.json, diff::run(args, color).await),
         Command::Apply(args) => (args.json, apply::run(args, color).await),
         Command::Rollback(args) => (args.json, rollback::run(args, color).await),
+        Command::Watch(args) => (args.json, watch::run(args, color).await),
         Command::Runs(args) => (args.json, runs::run(args, color)),
         Command::Show(command) => (command.json(), show::run(command, color).await),
         Command::Lint(args) => (args.json, lint::run(args, color)),

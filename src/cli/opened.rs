@@ -63,10 +63,24 @@ impl Opened {
 
 /// `basalt.yaml` of the repository, then the user's settings, then the machine's; BASALT_… variables go before all of them.
 fn settings(snapshot: &Snapshot) -> Result<Settings> {
-    beneath(match snapshot.read("basalt.yaml")? {
+    let own = match snapshot.read("basalt.yaml")? {
         Some(file) => Settings::parse(&String::from_utf8_lossy(&file.bytes), "basalt.yaml")?,
         None => Settings::default(),
-    })
+    };
+    if own.watch.allowed_signers.is_some() {
+        return Err(Diagnostic::new(
+            Code::Settings,
+            "allowed_signers does not stand in the repository: a commit could say who may sign it",
+        )
+        .hint("write it into ~/.config/basalt/config.yaml or /etc/basalt/config.yaml, or use --allowed-signers")
+        .into());
+    }
+    beneath(own)
+}
+
+/// The settings of the user and the machine alone: what no commit says.
+pub fn outside() -> Result<Settings> {
+    beneath(Settings::default())
 }
 
 /// The tree's own settings with those of the environment over them, and the user's and the machine's below.

@@ -42,6 +42,8 @@ pub enum Paint {
 pub struct Printer {
     json: bool,
     color: bool,
+    /// Of several commands at once: no closing lines, and no lines that live.
+    among: bool,
     state: Mutex<State>,
 }
 
@@ -73,7 +75,14 @@ impl Printer {
         };
         let live = !json && std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|t| t != "dumb");
         let state = State { progress: Progress::new(live), plans: BTreeMap::new(), faults: Vec::new(), tallies: BTreeMap::new() };
-        Printer { json, color, state: Mutex::new(state) }
+        Printer { json, color, among: false, state: Mutex::new(state) }
+    }
+
+    /// For one of several tasks that tell on the same terminal: what is nothing new is not told.
+    pub fn among_others(json: bool, color: Color) -> Printer {
+        let printer = Printer::new(json, color);
+        printer.state().progress = Progress::new(false);
+        Printer { among: true, ..printer }
     }
 
     pub fn is_json(&self) -> bool {
@@ -195,6 +204,9 @@ impl Printer {
 
     /// The closing line of a plan.
     pub fn plan_summary(&self, summary: &Summary) {
+        if self.among {
+            return;
+        }
         self.json(&summary_json(summary));
         let dropped = summary.dropped.len();
         let reached = summary.hosts.saturating_sub(dropped);
@@ -239,7 +251,9 @@ impl Printer {
     /// The recap of a run: one line per host, then the counts.
     pub fn run_summary(&self, summary: &Summary) {
         self.faults();
-        self.json(&summary_json(summary));
+        if !self.among {
+            self.json(&summary_json(summary));
+        }
         let tallies = std::mem::take(&mut self.state().tallies);
         let width = tallies.keys().map(|h| h.chars().count()).max().unwrap_or(0);
         for (host, Recap { tally, unreachable, taken_back, .. }) in tallies {

@@ -17,7 +17,7 @@ use crate::diagnostic::Diagnostic;
 use crate::lang::high::is_requisite;
 use crate::lang::jinja::dump;
 use crate::object::unified::unified;
-use crate::plan::{Content, Low};
+use crate::plan::{Content, Hash, Low};
 use crate::secret::{MASK, Mask};
 use crate::value::{Map, Value};
 
@@ -61,6 +61,20 @@ impl Side {
             requisites.entry(key).or_insert(own);
         }
         Side::States(States { lows: compiled.lows, blobs: compiled.blobs, secrets: compiled.secrets, requisites })
+    }
+}
+
+impl States {
+    /// The same for all compiles between which `Meaning::of` finds no difference; `key` keeps secrets from being guessed by it.
+    pub fn mark(&self, key: &str) -> String {
+        let mark = |low: &Low| {
+            let contents: Vec<_> = low.contents.iter().map(|c| (&c.name, &c.hash, c.mode, &c.link)).collect();
+            let text = serde_json::to_string(&(key, &low.state, arguments(low, self), contents, &low.failed)).unwrap_or_default();
+            Hash::of(text.as_bytes()).0
+        };
+        let mut marks: Vec<String> = self.lows.iter().map(mark).collect();
+        marks.sort();
+        Hash::of(marks.concat().as_bytes()).0
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod answers;
 pub mod apply;
+pub mod branch;
 pub mod cluster;
 pub mod commit;
 pub mod compile;
@@ -31,3 +32,4 @@ pub mod schedule;
 pub mod session;
 pub mod settings;
 pub mod tree;
+pub mod window;

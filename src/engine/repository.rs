@@ -55,12 +55,16 @@ impl Snapshot {
     /// Opens the repository at `place` (a folder in it, a bare repository, or a URL) at `commit`, or as its work tree is.
     /// `cache` is where repositories of URLs are kept.
     pub fn open(place: &str, commit: Option<&str>, cache: &Path) -> Result<Snapshot> {
-        let url = is_url(place);
-        let repository =
-            if url { fetched(place, cache)? } else { git2::Repository::discover(place).map_err(|e| not_a_repository(place, &e))? };
+        let repository = match is_url(place) {
+            true => match commit.and_then(|commit| with_commit(place, commit, cache)) {
+                Some(repository) => repository,
+                None => fetched(place, cache)?,
+            },
+            false => git2::Repository::discover(place).map_err(|e| not_a_repository(place, &e))?,
+        };
         match commit {
-            Some(reference) => Snapshot::of_commit(repository, place, reference, url),
-            None if repository.is_bare() => Snapshot::of_commit(repository, place, "HEAD", url),
+            Some(reference) => Snapshot::of_commit(repository, place, reference),
+            None if repository.is_bare() => Snapshot::of_commit(repository, place, "HEAD"),
             None => Snapshot::of_work_tree(repository, place),
         }
     }
@@ -112,17 +116,12 @@ impl Snapshot {
 
     /// The best common ancestor of two commits, as `git diff A...B` begins with it.
     pub fn merge_base(place: &str, a: &str, b: &str, cache: &Path) -> Result<String> {
-        let url = is_url(place);
-        let repository =
-            if url { fetched(place, cache)? } else { git2::Repository::discover(place).map_err(|e| not_a_repository(place, &e))? };
-        let commit = |reference: &str| -> Result<Oid> {
-            let fault = |e: git2::Error| no_commit(place, reference, &e);
-            let object = repository
-                .revparse_single(reference)
-                .or_else(|e| if url { repository.revparse_single(&format!("origin/{reference}")) } else { Err(e) })
-                .map_err(fault)?;
-            Ok(object.peel_to_commit().map_err(fault)?.id())
+        let repository = if is_url(place) {
+            fetched(place, cache)?
+        } else {
+            git2::Repository::discover(place).map_err(|e| not_a_repository(place, &e))?
         };
+        let commit = |reference: &str| -> Result<Oid> { Ok(resolved(&repository, place, reference)?.id()) };
         let base = repository.merge_base(commit(a)?, commit(b)?);
         Ok(base
             .map_err(|_| {
@@ -132,13 +131,9 @@ impl Snapshot {
             .to_string())
     }
 
-    fn of_commit(repository: git2::Repository, place: &str, reference: &str, url: bool) -> Result<Snapshot> {
+    fn of_commit(repository: git2::Repository, place: &str, reference: &str) -> Result<Snapshot> {
         let fault = |e: git2::Error| no_commit(place, reference, &e);
-        let object = repository
-            .revparse_single(reference)
-            .or_else(|e| if url { repository.revparse_single(&format!("origin/{reference}")) } else { Err(e) })
-            .map_err(fault)?;
-        let commit = object.peel_to_commit().map_err(fault)?;
+        let commit = resolved(&repository, place, reference)?;
         let tree = commit.tree().map_err(fault)?;
         let mut files = BTreeMap::new();
         tree.walk(TreeWalkMode::PreOrder, |folder, entry| {
@@ -151,7 +146,7 @@ impl Snapshot {
         .map_err(fault)?;
         let (id, subject) = (commit.id().to_string(), subject(&commit));
         let tree_id = tree.id().to_string();
-        drop((tree, object, commit));
+        drop((tree, commit));
         Ok(Snapshot {
             name: place.to_owned(),
             tree: tree_id,
@@ -272,7 +267,17 @@ impl Snapshot {
     }
 }
 
-fn subject(commit: &git2::Commit<'_>) -> String {
+/// The commit that a reference means; of a repository of a URL also by the names that its branches have there.
+pub(super) fn resolved<'a>(repository: &'a git2::Repository, place: &str, reference: &str) -> Result<git2::Commit<'a>> {
+    let fault = |e: git2::Error| no_commit(place, reference, &e);
+    let object = repository
+        .revparse_single(reference)
+        .or_else(|e| if is_url(place) { repository.revparse_single(&format!("origin/{reference}")) } else { Err(e) })
+        .map_err(fault)?;
+    Ok(object.peel_to_commit().map_err(fault)?)
+}
+
+pub(super) fn subject(commit: &git2::Commit<'_>) -> String {
     commit.summary().ok().flatten().unwrap_or_default().to_owned()
 }
 
@@ -284,13 +289,26 @@ pub fn is_url(place: &str) -> bool {
     place.contains("://") || place.split_once(':').is_some_and(|(host, path)| !host.contains('/') && !path.is_empty())
 }
 
+/// Where the repository of a URL is kept.
+pub(super) fn cached(url: &str, cache: &Path) -> PathBuf {
+    let name = crate::plan::Hash::of(url.as_bytes()).0;
+    cache.join("git").join(name.get(..24).unwrap_or(&name))
+}
+
+/// The repository of a URL as it is here, where it has the commit of this id: a commit never changes, so nobody has to be asked.
+fn with_commit(url: &str, id: &str, cache: &Path) -> Option<git2::Repository> {
+    let oid = Oid::from_str(id).ok().filter(|_| id.len() == 40)?;
+    let repository = git2::Repository::open_bare(cached(url, cache)).ok()?;
+    let there = repository.find_commit(oid).is_ok();
+    there.then_some(repository)
+}
+
 /// The repository of a URL, fetched into the cache by the user's own git.
 pub(super) fn fetched(url: &str, cache: &Path) -> Result<git2::Repository> {
     if url.starts_with('-') || url.starts_with("ext::") {
         return Err(Diagnostic::new(Code::Repository, format!("{url:?} is not a URL of a repository")).into());
     }
-    let name = crate::plan::Hash::of(url.as_bytes()).0;
-    let folder = cache.join("git").join(name.get(..24).unwrap_or(&name));
+    let folder = cached(url, cache);
     let exists = folder.join("HEAD").is_file();
     let mut git = std::process::Command::new("git");
     if exists {
@@ -312,7 +330,7 @@ pub(super) fn fetched(url: &str, cache: &Path) -> Result<git2::Repository> {
     git2::Repository::open_bare(&folder).map_err(|e| not_a_repository(url, &e).into())
 }
 
-fn not_a_repository(place: &str, error: &git2::Error) -> Diagnostic {
+pub(super) fn not_a_repository(place: &str, error: &git2::Error) -> Diagnostic {
     if error.code() == git2::ErrorCode::NotFound {
         Diagnostic::new(Code::Repository, format!("{place} is not in a git repository"))
             .detail("A state repository is a git repository: every plan names the commit or tree that it was made from.")

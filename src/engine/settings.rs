@@ -2,6 +2,8 @@
 //!
 //! Unknown keys are errors that name the nearest known one: a misspelt setting must not be silently without effect.
 
+mod watch;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +12,8 @@ use crate::diagnostic::{Code, Diagnostic, Result, Span, nearest};
 use crate::lang::jinja::{Environments, Limits};
 use crate::value::{Map, Value};
 use crate::yaml::{self, Data, Node};
+
+pub use watch::{Drift, Watch};
 
 /// What the files say; `None` where they say nothing. Seconds where a time is meant.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,6 +50,7 @@ pub struct Settings {
     pub limits: BTreeMap<String, u64>,
     /// How hosts that are away or fail are tried again, by name; nothing said of `tries` or null: for ever.
     pub recovery: BTreeMap<String, Option<u64>>,
+    pub watch: Watch,
 }
 
 /// How many nested frames templates may be given.
@@ -53,7 +58,7 @@ const DEEPEST: u64 = 20_000;
 
 pub type Roots = BTreeMap<String, Vec<String>>;
 
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "repository",
     "file_roots",
     "pillar_roots",
@@ -70,6 +75,7 @@ const KEYS: [&str; 16] = [
     "secret_pillar",
     "limits",
     "recovery",
+    "watch",
 ];
 
 /// Limits of compiling: steps and nested frames of a template, MiB of its text, MiB of memory and seconds of a processor for a host.
@@ -135,6 +141,7 @@ impl Settings {
                 "secret_pillar" => settings.secret_pillar = Some(texts_of(file, value)?),
                 "limits" => settings.limits = limits(file, value)?,
                 "recovery" => settings.recovery = recovery(file, value)?,
+                "watch" => settings.watch = Watch::parse(file, value)?,
                 option if SALT_OPTIONS.contains(&option) => {
                     if matches!(option, "jinja_env" | "jinja_sls_env") {
                         environment(file, value)?;
@@ -224,6 +231,7 @@ impl Settings {
             secret_pillar: self.secret_pillar.or(other.secret_pillar),
             limits: self.limits,
             recovery: self.recovery,
+            watch: self.watch.or(other.watch),
         }
     }
 
@@ -273,7 +281,7 @@ fn environment(file: &str, node: &Node) -> Result<()> {
 
 fn limits(file: &str, node: &Node) -> Result<BTreeMap<String, u64>> {
     let mut out = BTreeMap::new();
-    for (name, value) in numbered(file, node, "limit", &LIMITS)? {
+    for (name, value) in entries(file, node, "limit", &LIMITS)? {
         let number = number(file, value)?;
         // Frames are frames of the stack as well.
         if name == "depth" && number > DEEPEST {
@@ -286,7 +294,7 @@ fn limits(file: &str, node: &Node) -> Result<BTreeMap<String, u64>> {
 
 fn recovery(file: &str, node: &Node) -> Result<BTreeMap<String, Option<u64>>> {
     let mut out = BTreeMap::new();
-    for (name, value) in numbered(file, node, "recovery", &RECOVERY)? {
+    for (name, value) in entries(file, node, "recovery", &RECOVERY)? {
         let for_ever = name == "tries" && value.to_value() == Value::Null;
         let number = if for_ever { None } else { Some(number(file, value)?) };
         out.insert(name, number);
@@ -295,8 +303,10 @@ fn recovery(file: &str, node: &Node) -> Result<BTreeMap<String, Option<u64>>> {
 }
 
 /// The entries of a mapping of known names.
-fn numbered<'a>(file: &str, node: &'a Node, what: &str, known: &[&'static str]) -> Result<Vec<(String, &'a Node)>> {
-    let Data::Map(entries) = &node.data else { return Err(wrong(file, node, &format!("a {what} is a mapping of names to numbers"))) };
+fn entries<'a>(file: &str, node: &'a Node, what: &str, known: &[&'static str]) -> Result<Vec<(String, &'a Node)>> {
+    let Data::Map(entries) = &node.data else {
+        return Err(wrong(file, node, &format!("a mapping is expected here, of {}", known.join(", "))));
+    };
     let mut out = Vec::new();
     for (key, (place, value)) in entries {
         let name = key.to_text();

@@ -1,0 +1,546 @@
+//! `basalt watch`: edits, commits, a timer and drift lead to plans, or with `--apply` to runs, until it is stopped.
+
+mod told;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use clap::Args;
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+use super::apply::{Carried, How, Judgement, carry_out};
+use super::context::{Context, Means, answers_of, cache_folder, form, now, seen};
+use super::opened::{Opened, outside};
+use super::print::{Color, Printer};
+use super::{ConnectArgs, End, Ended, GuardArgs, RepositoryArgs, ScopeArgs, TargetArgs, WaveArgs};
+use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::engine::branch::{Branch, Tip};
+use crate::engine::difference::Side;
+use crate::engine::plan::{Planned, joined};
+use crate::engine::repository::Snapshot;
+use crate::engine::settings::{Drift, Settings};
+use crate::engine::tree::TreeCompiler;
+use crate::engine::window::Local;
+use crate::fleet::target::Target;
+use crate::fleet::{Host, Roster};
+use crate::lang::What;
+use crate::plan::{Action, Hash};
+use crate::value::{Map, Value};
+use crate::watch::cause::{self, Edits};
+use crate::watch::decide::{Act, Decision, Look, Outcome, Rules, State, Task};
+use crate::watch::recovery::{self, Pace, Recovery};
+use crate::watch::run::{Ground, Later, Looked, Said, in_a_line, watch};
+
+/// What an earlier watch left, in the store.
+const STATE: &str = "watch";
+const INTERVAL: u64 = 300;
+const POLL: u64 = 5;
+const PARALLEL: u64 = 100;
+
+#[derive(Args)]
+pub struct WatchArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    #[command(flatten)]
+    repository: RepositoryArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+    /// Bring hosts to what commits say; edits that are not committed are only planned
+    #[arg(long)]
+    apply: bool,
+    /// When a run fails on a host, take it back there
+    #[arg(long, help_heading = "Run", requires = "apply")]
+    rollback_on_failure: bool,
+    /// Seconds to wait for another run on a host to end
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, help_heading = "Run")]
+    lock_timeout: u64,
+    #[command(flatten)]
+    guard: GuardArgs,
+    /// Seconds between two looks at all hosts (default: 300, or what the settings say)
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    interval: Option<u64>,
+    /// Seconds between two looks at the branch (default: 5, or what the settings say)
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    poll: Option<u64>,
+    /// Only commits whose signature git takes, verified before anything is made of them; edits are not looked at
+    #[arg(long)]
+    signed: bool,
+    /// Only commits signed with ssh by one of these: a file as git's gpg.ssh.allowedSignersFile
+    #[arg(long, value_name = "FILE")]
+    allowed_signers: Option<PathBuf>,
+    /// One JSON object per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub async fn run(args: WatchArgs, color: Color) -> Ended {
+    if args.repository.salt_config.is_some() {
+        return Err(Diagnostic::new(Code::Usage, "a Salt master's settings cannot be watched: they have no commits")
+            .hint("name the repository that holds the roots with --repo")
+            .into());
+    }
+    let settings = outside()?;
+    let signers = args.allowed_signers.clone().or_else(|| settings.watch.allowed_signers.clone().map(PathBuf::from));
+    let signers =
+        signers.map(|file| file.canonicalize().map_err(|e| Diagnostic::io(format_args!("open {}", file.display()), &e))).transpose()?;
+    let signed = (args.signed || signers.is_some()).then_some(signers);
+    let means = Means::of(&args.repository, &args.connect, &settings)?;
+    let branch = Arc::new(Branch::new(&args.repository.repo, args.repository.commit.as_deref(), cache_folder()));
+    // A place that is none is told at once; one that goes later is waited for.
+    if !crate::engine::repository::is_url(&args.repository.repo) {
+        Snapshot::work_tree_of(std::path::Path::new(&args.repository.repo))?;
+    }
+    let poll = Arc::new(AtomicU64::new(args.poll.or(settings.watch.poll).unwrap_or(POLL)));
+    let work_tree = branch.work_tree().filter(|_| args.repository.commit.is_none() && signed.is_none());
+    let (causes, heard) = mpsc::channel(64);
+    let wake = Arc::new(Notify::new());
+    let printer = Arc::new(Printer::among_others(args.json, color));
+    match Edits::new(work_tree.as_deref(), branch.git_folder().as_deref(), wake.clone()) {
+        Ok(edits) => drop(tokio::spawn(edits.run(causes.clone()))),
+        Err(fault) => printer.fault(&fault),
+    }
+    let place = branch.clone();
+    let tip = Arc::new(move || place.tip());
+    tokio::spawn(cause::commits(tip, poll.clone(), wake, causes));
+    let parallel = usize::try_from(settings.parallel.unwrap_or(PARALLEL)).unwrap_or(usize::MAX);
+    let stop = means.stop.clone();
+    let desk = Desk { args, color, printer, means, branch, signed, poll, places: Semaphore::new(parallel.max(1)), known: Mutex::default() };
+    watch(Arc::new(desk), heard, stop).await;
+    Ok(0)
+}
+
+/// What the watch stands on here.
+struct Desk {
+    args: WatchArgs,
+    color: Color,
+    printer: Arc<Printer>,
+    means: Means,
+    branch: Arc<Branch>,
+    /// Commits have to be signed; by whom, where it is not git's own settings that say it.
+    signed: Option<Option<PathBuf>>,
+    /// Seconds between two looks at the branch.
+    poll: Arc<AtomicU64>,
+    places: Semaphore,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// The work tree that was looked at last, and what was wrong with it.
+    tree: Option<String>,
+    fault: Option<Diagnostic>,
+    /// What was last shown of each host.
+    shown: HashMap<String, Hash>,
+    recoveries: BTreeMap<String, Recovery>,
+    pace: Pace,
+    /// What was written down last, and whether that failed.
+    kept: Vec<u8>,
+    lost: bool,
+}
+
+/// The repository at a moment, as far as no host is needed for it.
+struct Version {
+    opened: Opened,
+    roster: Roster,
+}
+
+/// What the compiler makes of a version: for each host, or why not.
+type Marks = std::result::Result<BTreeMap<String, Option<String>>, Vec<Diagnostic>>;
+
+impl Desk {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn version(&self, commit: Option<&str>) -> Result<Version> {
+        let opened = Opened::at(&self.args.repository, commit)?;
+        Ok(Version { roster: opened.roster(&self.args.repository)?, opened })
+    }
+
+    fn tree(version: &Version) -> Result<TreeCompiler> {
+        version.opened.tree(What::Highstate, None)
+    }
+
+    fn marks(&self, version: &Version) -> Result<Marks> {
+        let tree = Desk::tree(version)?;
+        let hosts = self.meant(version, &tree)?;
+        let next = AtomicUsize::new(0);
+        let found = Mutex::new((BTreeMap::new(), Vec::new()));
+        std::thread::scope(|scope| {
+            for _ in 0..std::thread::available_parallelism().map_or(2, usize::from).min(hosts.len()) {
+                scope.spawn(|| {
+                    while let Some(host) = hosts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let mark = self.mark(&tree, host);
+                        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                        match mark {
+                            Ok(mark) => drop(found.0.insert(host.id.clone(), mark)),
+                            Err(faults) => found.1.extend(faults.into_iter().filter(|fault| !fault.summary.is_empty())),
+                        }
+                    }
+                });
+            }
+        });
+        let (marks, mut faults): (BTreeMap<_, _>, Vec<Diagnostic>) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        faults.dedup();
+        Ok(if faults.is_empty() { Ok(marks) } else { Err(faults) })
+    }
+
+    /// What the compiler makes of a tree for a host, as it was last seen. None: that cannot be known without it.
+    fn mark(&self, tree: &TreeCompiler, host: &Host) -> std::result::Result<Option<String>, Vec<Diagnostic>> {
+        let Some(grains) = self.grains(host) else { return Ok(None) };
+        match Side::compile(tree, &host.id, &grains, &answers_of(&self.means.store, &host.id)) {
+            Side::Faults(faults) => Err(faults),
+            Side::Unknown(_) => Ok(None),
+            Side::States(states) => {
+                let reached = Host { span: None, ..host.clone() };
+                let text = format!("{reached:?} {}", states.mark(self.means.key()));
+                Ok(Some(Hash::of(text.as_bytes()).0))
+            }
+        }
+    }
+
+    /// Those last seen, with what the roster says now.
+    fn grains(&self, host: &Host) -> Option<Map> {
+        let (_, mut grains) = seen(&self.means.store, &host.id)?;
+        grains.0.extend(host.minion_opts.get("grains").and_then(Value::as_map).cloned().unwrap_or_default());
+        grains.insert("id", host.id.as_str());
+        Some(grains)
+    }
+
+    /// The hosts that the target means; one that was never seen is meant where it cannot be told.
+    fn meant(&self, version: &Version, tree: &TreeCompiler) -> Result<Vec<Host>> {
+        let nodegroups = version.opened.settings.nodegroups.clone().unwrap_or_default();
+        let target = Target::parse(form(&self.args.target), &self.args.target.target, &nodegroups)?;
+        let asks = target.needs_grains() || target.needs_pillar();
+        let mut meant = Vec::new();
+        for host in &version.roster.hosts {
+            let is = match self.grains(host).filter(|_| asks) {
+                None => asks || target.matches(&host.id, &Map::new(), &Map::new())?,
+                Some(grains) => {
+                    let pillar = if target.needs_pillar() { tree.pillar_of(&host.id, &grains) } else { Ok(Map::new()) };
+                    // A pillar that does not compile hides no host.
+                    pillar.map_or(Ok(true), |pillar| target.matches(&host.id, &grains, &pillar))?
+                }
+            };
+            if is {
+                meant.push(host.clone());
+            }
+        }
+        Ok(meant)
+    }
+
+    /// What a commit means, or why nobody gets it.
+    fn meaning(&self, look: &mut Look) -> Result<(Rules, Duration)> {
+        if let Some(signers) = &self.signed {
+            self.branch.verify(&look.tip.commit, signers.as_deref())?;
+        }
+        let version = self.version(Some(&look.tip.commit))?;
+        let settings = &version.opened.settings;
+        self.known().pace = Pace::of(settings);
+        self.poll.store(self.args.poll.or(settings.watch.poll).unwrap_or(POLL), Ordering::Relaxed);
+        match self.marks(&version)? {
+            Ok(hosts) => look.hosts = hosts,
+            Err(faults) => look.refused = Some(format!("it does not compile: {}", in_a_line(&joined(faults)))),
+        }
+        let rules = Rules { apply: self.args.apply, windows: settings.watch.windows.clone().unwrap_or_default() };
+        Ok((rules, Duration::from_secs(self.args.interval.or(settings.watch.interval).unwrap_or(INTERVAL))))
+    }
+
+    async fn turn(self: Arc<Self>, task: Task) -> Outcome {
+        let Ok(_place) = self.places.acquire().await else { return Outcome::Stopped };
+        let desk = self.clone();
+        let commit = task.commit.clone();
+        let version = match tokio::task::spawn_blocking(move || desk.version(commit.as_deref())).await {
+            Ok(Ok(version)) => version,
+            Ok(Err(fault)) => return self.outcome_of(&task, &fault),
+            Err(e) => return self.away(&task.host, &e.to_string()),
+        };
+        let Version { opened, roster } = version;
+        let Some(host) = roster.hosts.iter().find(|host| host.id == task.host).cloned() else {
+            return Outcome::Failed { why: "the roster has it no more".to_owned(), taken_back: false };
+        };
+        let printer = Arc::new(Printer::among_others(self.args.json, self.color));
+        let context = Context::of(&opened, roster, &self.means, printer);
+        let outcome = self.visit(&task, &context, &host).await;
+        if self.means.stop.is_pulled() && !matches!(outcome, Outcome::Reached { .. }) {
+            return Outcome::Stopped;
+        }
+        match outcome {
+            Outcome::Reached { changed, mark: None } => Outcome::Reached { changed, mark: self.seen_mark(opened, host).await },
+            Outcome::Shown { states, again, mark: None } => Outcome::Shown { states, again, mark: self.seen_mark(opened, host).await },
+            outcome => outcome,
+        }
+    }
+
+    /// What the compiler makes of it, now that the host was seen.
+    async fn seen_mark(self: &Arc<Self>, opened: Opened, host: Host) -> Option<String> {
+        let desk = self.clone();
+        let mark = tokio::task::spawn_blocking(move || {
+            let tree = opened.tree(What::Highstate, None).ok()?;
+            desk.mark(&tree, &host).ok()?
+        });
+        mark.await.ok()?
+    }
+
+    async fn visit(&self, task: &Task, context: &Context, host: &Host) -> Outcome {
+        let found: Mutex<Found> = Mutex::default();
+        let judge = |planned: &[Planned]| {
+            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            for planned in planned {
+                found.of(planned, &context.settings);
+            }
+            let again = self.shown(&task.host, &found);
+            found.again = again;
+            match task.act {
+                Act::Apply => Judgement::Carry,
+                _ if again => Judgement::Pass,
+                Act::Check if found.wrong.is_empty() || found.shown.is_empty() => Judgement::Carry,
+                Act::Plan | Act::Check => Judgement::Show,
+            }
+        };
+        let waves = WaveArgs { lock_timeout: self.args.lock_timeout, guard: self.args.guard.clone(), ..WaveArgs::default() };
+        let how = |judge| How {
+            waves: &waves,
+            yes: true,
+            rollback_on_failure: self.args.rollback_on_failure,
+            prepared: None,
+            judge: Some(judge),
+        };
+        let carried = carry_out(context, vec![host.clone()], &ScopeArgs::default(), None, &how(&judge)).await;
+        let mut outcome = self.outcome(task, carried, &found);
+        // Of a drift that is to be corrected in part, that part by itself.
+        let parts = found.lock().unwrap_or_else(PoisonError::into_inner).parts();
+        if task.act == Act::Check && matches!(outcome, Outcome::Shown { again: false, .. }) && !parts.is_empty() {
+            let only = |planned: &[Planned]| {
+                let mut found = Found::default();
+                planned.iter().for_each(|planned| found.of(planned, &context.settings));
+                if found.shown.is_empty() { Judgement::Carry } else { Judgement::Pass }
+            };
+            let scope = ScopeArgs { sls: parts, ..ScopeArgs::default() };
+            let carried = carry_out(context, vec![host.clone()], &scope, None, &how(&only)).await;
+            let part = self.outcome(task, carried, &Mutex::default());
+            if matches!(part, Outcome::Failed { .. } | Outcome::Away { .. }) {
+                outcome = part;
+            }
+        }
+        outcome
+    }
+
+    /// Whether just this was shown of the host before.
+    fn shown(&self, host: &str, found: &Found) -> bool {
+        let mut known = self.known();
+        match &found.print {
+            Some(print) => known.shown.insert(host.to_owned(), print.clone()).as_ref() == Some(print),
+            None => {
+                known.shown.remove(host);
+                false
+            }
+        }
+    }
+
+    fn outcome(&self, task: &Task, carried: std::result::Result<Carried, End>, found: &Mutex<Found>) -> Outcome {
+        let carried = match carried {
+            Ok(carried) => carried,
+            Err(End::Fault(fault)) => return self.outcome_of(task, &fault),
+            Err(End::Code(code)) => return self.away(&task.host, &format!("it ended with exit code {code}")),
+        };
+        let result = carried.results.run.first().or(carried.summary.dropped.first());
+        if let Some(fault) = result.and_then(|result| result.fault.as_ref()) {
+            return self.outcome_of(task, fault);
+        }
+        let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(result) = result else {
+            self.reached(&task.host);
+            let mark = task.mark.clone();
+            return match found.wrong.is_empty() && task.act != Act::Apply {
+                true => Outcome::Reached { changed: false, mark },
+                false => Outcome::Shown { states: found.wrong, again: found.again, mark },
+            };
+        };
+        let taken_back = result.taken_back.is_some() || carried.results.taken_back.iter().any(|back| back.fault.is_none());
+        match () {
+            () if self.means.stop.is_pulled() && result.stopped.is_some() => Outcome::Stopped,
+            () if let Some(back) = &result.taken_back => Outcome::Failed { why: back.why.clone(), taken_back },
+            () if result.tally.failed > 0 => {
+                let why = match result.tally.failed {
+                    1 => "1 state failed".to_owned(),
+                    n => format!("{n} states failed"),
+                };
+                self.failed(task, why, taken_back)
+            }
+            () if let Some(why) = &result.stopped => self.failed(task, why.clone(), taken_back),
+            () => {
+                self.reached(&task.host);
+                Outcome::Reached { changed: result.tally.changed > 0, mark: task.mark.clone() }
+            }
+        }
+    }
+
+    /// A commit that is new to the host is at fault itself; where it was good before, something is wrong with the host.
+    fn failed(&self, task: &Task, why: String, taken_back: bool) -> Outcome {
+        if task.act == Act::Apply { Outcome::Failed { why, taken_back } } else { self.away(&task.host, &why) }
+    }
+
+    fn outcome_of(&self, task: &Task, fault: &Diagnostic) -> Outcome {
+        let why = in_a_line(fault);
+        match fault.code {
+            Code::Interrupted => Outcome::Stopped,
+            Code::Unreachable | Code::HostKey | Code::Locked | Code::Stale | Code::Damaged | Code::Repository | Code::Internal => {
+                self.away(&task.host, &why)
+            }
+            Code::Failed | Code::TakenBack => self.failed(task, why, fault.code == Code::TakenBack),
+            _ => Outcome::Failed { why, taken_back: false },
+        }
+    }
+
+    fn away(&self, host: &str, why: &str) -> Outcome {
+        let (mut known, now) = (self.known(), now());
+        let pace = known.pace;
+        let recovery = Recovery::failed(known.recoveries.get(host), &pace, why, now);
+        let wait = recovery.wait(&pace, now);
+        known.recoveries.insert(host.to_owned(), recovery);
+        drop(known);
+        self.written(recovery::tried(self.means.store.as_ref(), host, Err(why), &pace, now).map(drop));
+        Outcome::Away { why: why.to_owned(), wait }
+    }
+
+    fn reached(&self, host: &str) {
+        if self.known().recoveries.remove(host).is_some() {
+            let pace = self.known().pace;
+            self.written(recovery::tried(self.means.store.as_ref(), host, Ok(()), &pace, now()).map(drop));
+        }
+    }
+
+    /// A store that cannot be written is told once, and holds up nothing.
+    fn written(&self, done: Result<()>) {
+        let was = std::mem::replace(&mut self.known().lost, done.is_err());
+        if let (false, Err(fault)) = (was, done) {
+            let detail =
+                format!("{}\nThe watch goes on; what it cannot write down it looks at again when it is started anew.", fault.detail);
+            self.printer.fault(&Diagnostic { detail: detail.trim_start().to_owned(), ..Diagnostic::warning(fault.code, fault.summary) });
+        }
+    }
+}
+
+/// What a plan says of a host.
+#[derive(Default)]
+struct Found {
+    /// States that are not as they should be. Commands that run every time are none.
+    wrong: Vec<String>,
+    /// Those of them that are shown, not corrected.
+    shown: Vec<String>,
+    /// SLS with something wrong: whether all of it is to be corrected.
+    sls: BTreeMap<String, bool>,
+    print: Option<Hash>,
+    again: bool,
+}
+
+impl Found {
+    fn of(&mut self, planned: &Planned, settings: &Settings) {
+        let plan = &planned.plan;
+        for step in plan.steps.iter().filter(|step| !matches!(step.action, Action::None | Action::Run)) {
+            let name = format!("{} {}", step.state, step.name);
+            let shown = settings.watch.drift_of(&planned.session.host.id, &step.sls, &step.id) == Drift::Show;
+            let whole = self.sls.entry(step.sls.clone()).or_insert(true);
+            *whole &= !shown;
+            self.shown.extend(shown.then(|| name.clone()));
+            self.wrong.push(name);
+        }
+        if !plan.steps.is_empty() {
+            self.print = Some(Hash::of(serde_json::to_string(&plan.steps).unwrap_or_default().as_bytes()));
+        }
+    }
+
+    /// SLS that are corrected, where others are not.
+    fn parts(&self) -> Vec<String> {
+        let whole = self.sls.iter().filter(|(_, whole)| **whole).map(|(sls, _)| sls.clone()).collect();
+        if self.shown.is_empty() { Vec::new() } else { whole }
+    }
+}
+
+impl Ground for Desk {
+    fn local(&self) -> Local {
+        Local::at(now())
+    }
+
+    fn look(&self, tip: &Tip, from: Option<&Tip>) -> Result<Looked> {
+        let mut look = Look { tip: tip.clone(), ..Look::default() };
+        if let Some(from) = from.filter(|from| from.commit != tip.commit) {
+            match self.branch.between(&from.commit, &tip.commit)? {
+                Some(passed) => look.passed = passed,
+                None => look.rewritten = true,
+            }
+        }
+        let settings = match self.meaning(&mut look) {
+            Ok(settings) => Some(settings),
+            Err(fault) => {
+                look.refused = Some(in_a_line(&fault));
+                None
+            }
+        };
+        Ok(Looked { look, settings })
+    }
+
+    fn edited(&self) -> Result<Option<BTreeMap<String, Option<String>>>> {
+        let version = self.version(None);
+        let marks = match &version {
+            Ok(version) => {
+                let snapshot = &version.opened.snapshot;
+                let before = self.known().tree.replace(snapshot.tree.clone());
+                if before.as_ref() == Some(&snapshot.tree) || (before.is_none() && !snapshot.dirty) {
+                    return Ok(None);
+                }
+                self.marks(version)
+            }
+            Err(fault) => Err(fault.clone()),
+        };
+        let fault = match marks {
+            Ok(Ok(marks)) => {
+                self.known().fault = None;
+                return Ok(Some(marks));
+            }
+            Ok(Err(faults)) => joined(faults),
+            Err(fault) => fault,
+        };
+        let before = self.known().fault.replace((*fault).clone());
+        if before.as_ref() == Some(&*fault) { Ok(None) } else { Err(fault) }
+    }
+
+    fn carry(self: Arc<Self>, task: Task) -> Later<Outcome> {
+        Box::pin(self.turn(task))
+    }
+
+    fn tell(&self, decision: &Decision) {
+        told::decision(&self.printer, decision);
+    }
+
+    fn say(&self, what: Said<'_>) {
+        told::said(&self.printer, &what);
+    }
+
+    fn recall(&self) -> (State, BTreeMap<String, Option<u64>>) {
+        let store = self.means.store.as_ref();
+        // What cannot be read is looked at anew.
+        let entry = store.get(STATE).ok().flatten();
+        let state = entry.and_then(|entry| serde_json::from_slice(&entry.value).ok()).unwrap_or_default();
+        let recoveries = recovery::all(store).unwrap_or_default();
+        let away = recoveries.iter().map(|(host, recovery)| (host.clone(), recovery.wait(&Pace::default(), now()))).collect();
+        self.known().recoveries = recoveries;
+        (state, away)
+    }
+
+    fn keep(&self, state: &State) {
+        let Ok(bytes) = serde_json::to_vec(state) else { return };
+        if self.known().kept == bytes {
+            return;
+        }
+        let done = self.means.store.put(STATE, &bytes);
+        if done.is_ok() {
+            self.known().kept = bytes;
+        }
+        self.written(done);
+    }
+}
