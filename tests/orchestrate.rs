@@ -158,6 +158,122 @@ fn what_is_wrong_is_said_before_anything_is_done() {
     assert_eq!(lab["h2"].read("/etc/front"), None);
 }
 
+#[test]
+fn events_are_waited_for_while_other_runners_fire_them() {
+    if !lab::required() {
+        return;
+    }
+    let lab = rollout();
+    lab.write("states/told.sls", "app/{{ grains['id'] }}/deployed:\n  event.send:\n    - data:\n        version: 3\n");
+    lab.write("orchestration/sends.sls", "send:\n  salt.state:\n    - tgt: h1,h2\n    - tgt_type: list\n    - sls: told\n");
+    lab.write(
+        "orchestration/waits.sls",
+        "both:\n  salt.wait_for_event:\n    - name: app/*/deployed\n    - id_list: [h1, h2]\n    - timeout: 60\n\
+         run:\n  salt.wait_for_event:\n    - name: salt/job/*/ret/*\n    - id_list: [h2]\n    - timeout: 60\n    - require: [{salt: both}]\n\
+         go:\n  salt.state:\n    - tgt: h3\n    - sls: store\n    - require: [{salt: run}]\n",
+    );
+    lab.write(
+        "orchestration/all.sls",
+        "all:\n  salt.parallel_runners:\n    - runners:\n        waiting:\n          - name: state.orchestrate\n          - kwarg: {mods: orchestration.waits}\n        \
+         sending:\n          - name: state.orchestrate\n          - kwarg: {mods: orchestration.sends}\n\
+         somebody:\n  salt.wait_for_event:\n    - name: ops/*\n    - event_id: answer\n    - id_list: [go on]\n    - timeout: 60\n    - require: [{salt: all}]\n",
+    );
+    lab.commit("events");
+    lab.basalt(["orchestrate", "orchestration.all", "--test"])
+        .ok()
+        .says("would wait for app/*/deployed of h1, h2")
+        .says("event app/h1/deployed")
+        .says("changed  somebody  (would wait for ops/* of go on)");
+    let running = lab.spawn_basalt(["orchestrate", "orchestration.all", "--yes"]);
+    // The waiting one goes on when the other has sent, and only then.
+    lab["h3"].sh("for i in $(seq 600); do [ -e /etc/store ] && exit 0; sleep 0.1; done; exit 1").ok();
+    lab.basalt(["event", "send", "ops/other", "{answer: go on"]).code(1);
+    lab.basalt(["event", "send", "ops/answer", "{answer: no}"]).ok();
+    lab.basalt(["event", "send", "ops/answer", "{answer: go on}"]).ok().says("Fired ops/answer.");
+    let done = running.wait().ok();
+    let done = done.says("changed  both  (all events seen in").says("changed  all").says("changed  somebody");
+    lab.basalt(["rollback", "--run", &run_of(&done), "--yes"]).ok();
+    assert_eq!(lab["h3"].read("/etc/store"), None);
+
+    // What was sent before it began does not count, and a runner that fails makes the job fail when all have come to their end.
+    lab.basalt(["event", "send", "ops/answer", "{answer: go on}"]).ok();
+    lab.write(
+        "orchestration/late.sls",
+        "late:\n  salt.wait_for_event:\n    - name: ops/*\n    - event_id: answer\n    - id_list: [go on]\n    - timeout: 1\n",
+    );
+    lab.write(
+        "orchestration/two.sls",
+        "two:\n  salt.parallel_runners:\n    - runners:\n        one: [{name: state.orchestrate}, {kwarg: {mods: orchestration.late}}]\n        \
+         other: [{name: state.orchestrate}, {kwarg: {mods: orchestration.sends}}]\n",
+    );
+    lab.commit("too late");
+    let late = lab.basalt(["orchestrate", "orchestration.two", "--yes"]).code(3);
+    let late = late.says("timeout value reached: within 1 seconds no ops/* of go on").says("changed  other").says("(runner one failed)");
+    // Gone on with, only the one that failed is begun again.
+    let again = lab.basalt(["orchestrate", "--resume", &run_of(&late), "--yes"]).code(3);
+    again.says("changed  other  (done before)").says("(runner one failed)");
+}
+
+#[test]
+fn hosts_are_waited_for_until_they_have_started_anew() {
+    if !lab::required() {
+        return;
+    }
+    let lab = rollout();
+    lab.write(
+        "orchestration/reboot.sls",
+        "down:\n  salt.function:\n    - name: cmd.run\n    - tgt: h1\n    - arg: [touch /run/down]\n\
+         up:\n  salt.wait_for_event:\n    - name: salt/minion/*/start\n    - id_list: [h1, h2]\n    - timeout: 60\n    - require: [{salt: down}]\n\
+         after:\n  salt.state:\n    - tgt: h1,h2\n    - tgt_type: list\n    - sls: store\n    - require: [{salt: up}]\n\
+         again:\n  salt.wait_for_event:\n    - name: salt/minion/h2/start\n    - id_list: [h2]\n    - timeout: 3\n    - require: [{salt: after}]\n",
+    );
+    lab.commit("a reboot");
+    let running = lab.spawn_basalt(["orchestrate", "orchestration.reboot", "--yes"]);
+    lab["h1"].sh("for i in $(seq 600); do [ -e /run/down ] && exit 0; sleep 0.1; done; exit 1").ok();
+    lab["h1"].restart();
+    assert_eq!(lab["h1"].read("/etc/store"), None, "h2 has not started yet");
+    lab["h2"].restart();
+    // Each start counts once: h2 does not start another time.
+    let done = running.wait().code(3);
+    done.says("changed  up  (all events seen in").says("changed  after").says("no salt/minion/h2/start of h2");
+    assert_eq!(lab["h2"].read("/etc/store").as_deref(), Some("store\n"));
+}
+
+#[test]
+fn conditions_of_jobs_are_asked_of_the_controller() {
+    if !lab::required() {
+        return;
+    }
+    let lab = rollout();
+    let file = |name: &str| lab.home().join(name).display().to_string();
+    let (go, done) = (file("go"), file("done"));
+    let job = |id: &str, more: &str| format!("{id}:\n  salt.state:\n    - tgt: h1\n    - sls: store\n{more}");
+    let sls = [
+        job("only", &format!("    - onlyif: test -e {go}\n")),
+        job("not", "    - unless: 'true'\n"),
+        job("there", &format!("    - creates: {go}.not\n    - onlyif:\n      - fun: file.file_exists\n        path: {go}\n")),
+        job("checked", &format!("    - check_cmd: ['test -e {done}']\n    - retry: {{attempts: 3, interval: 1}}\n")),
+        job("behind", "    - require: [{salt: checked}]\n"),
+    ];
+    lab.write("orchestration/conditions.sls", &sls.concat());
+    lab.commit("conditions");
+    let failed = lab.basalt(["orchestrate", "orchestration.conditions", "--yes"]).code(3);
+    let failed = failed
+        .says("skipped  only  (onlyif condition is false)")
+        .says("skipped  not  (unless condition is true)")
+        .says("skipped  there")
+        .says("failed  checked  (check_cmd determined the state failed)")
+        .says("skipped  behind  (required jobs failed: checked)");
+    std::fs::write(&go, "").unwrap();
+    std::fs::write(&done, "").unwrap();
+    lab.basalt(["orchestrate", "--resume", &run_of(&failed), "--yes"])
+        .ok()
+        .says("ok  only")
+        .says("ok  there")
+        .says("checked  (check_cmd determined the state succeeded)")
+        .says("ok  behind");
+}
+
 /// The sample's orchestration: that of the Eos design, with the words that its text has lost.
 const NODE_ADDITION: &str = include_str!("../orchestration/node_addition.sls");
 

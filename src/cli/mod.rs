@@ -11,6 +11,7 @@ mod data;
 mod demo;
 mod diff;
 pub mod doc;
+mod event;
 mod explain;
 mod import;
 mod init;
@@ -89,6 +90,9 @@ enum Command {
     Call(call::CallArgs),
     /// Carry out jobs over many hosts, in the order of an orchestration SLS
     Orchestrate(orchestrate::OrchestrateArgs),
+    /// Tell orchestrations that wait for it that something has happened: send
+    #[command(subcommand)]
+    Event(event::EventCommand),
     /// The nodes of the cluster: add, list, show, remove
     #[command(subcommand)]
     Node(node::NodeCommand),
@@ -327,6 +331,7 @@ async fn dispatch(command: Command, color: Color) -> u8 {
         Command::Run(args) => (args.json, call::run(args, color).await),
         Command::Call(args) => (args.json, call::call(args, color).await),
         Command::Orchestrate(args) => (args.json, orchestrate::run(args, color).await),
+        Command::Event(command) => (false, event::run(command, color)),
         Command::Node(command) => (command.json(), node::run(command, color).await),
         Command::Cluster(command) => (command.json(), cluster::run(command, color).await),
         Command::Process(command) => (command.json(), process::run(command, color).await),

@@ -17,7 +17,7 @@ use crate::engine::plan::Work;
 use crate::fleet::{Form, Host};
 use crate::lang::What;
 use crate::orchestrate::run::Later;
-use crate::orchestrate::{Ground, Job, Orchestrated, Record, are_of, carry_out, jobs};
+use crate::orchestrate::{Bell, Ground, Job, Orchestrated, Record, are_of, carry_out, jobs};
 use crate::store::Store;
 use crate::value::Map;
 
@@ -92,6 +92,7 @@ pub async fn run(mut args: OrchestrateArgs, color: Color) -> Ended {
                 started,
                 ended: 0,
                 jobs: Vec::new(),
+                heard: Default::default(),
             }
         }
     };
@@ -180,6 +181,14 @@ impl Ground for Desk<'_> {
         &self.context.work
     }
 
+    fn here(&self) -> Host {
+        Host::new(format!("{}_master", hostname()), Host::LOCAL)
+    }
+
+    fn bell(&self) -> Bell {
+        Bell { store: self.context.store.clone(), clock: now_ms }
+    }
+
     fn hosts<'a>(&'a self, target: &'a str, form: Form) -> Later<'a, Result<Vec<Host>>> {
         Box::pin(async move { Ok(self.context.matching(target, form).await?.1) })
     }
@@ -196,9 +205,8 @@ impl Ground for Desk<'_> {
     fn jobs<'a>(&'a self, sls: &'a [String], pillar: Option<Map>) -> Later<'a, Result<Vec<Job>>> {
         Box::pin(async move {
             let work = &self.context.work;
-            let host = Host::new(format!("{}_master", hostname()), Host::LOCAL);
             let tree = Arc::new(self.context.tree_of(What::Sls(sls.to_vec()), pillar)?);
-            let mut session = work.session(host).await?;
+            let mut session = work.session(self.here()).await?;
             let (id, grains) = (session.host.id.clone(), session.grains.all.clone());
             let asking = Asking { work: work.clone(), compiler: tree.clone(), mine: true };
             let attempt = move |answers: &Answers| match tree.compiled(&id, &grains, answers) {

@@ -1,4 +1,5 @@
-//! event.send: there is no master who listens, so that nothing happens but what Salt reports: a change, for those that wait for it.
+//! event.send: what Salt reports, a change, for those that wait for it. On the host nothing happens: it is the controller that fires the event, where an
+//! orchestration ran the state (`orchestrate/event.rs`).
 
 use super::{Arg, ArgKind, Entry, Function, Run, There, Want};
 use crate::diagnostic::Result;
@@ -7,7 +8,7 @@ use crate::system::Command;
 
 const ARGS: &[Arg] = &[
     Arg::new("name", ArgKind::Str, "", "The event's tag. Example: app/deployed"),
-    Arg::new("data", ArgKind::Any, "", "Accepted without effect: nobody hears it."),
+    Arg::new("data", ArgKind::Any, "", "The event's data, for who waits for it. Example: {version: '1.2'}"),
     Arg::new("preload", ArgKind::Any, "", "Accepted without effect."),
     Arg::new("with_env", ArgKind::Any, "False", "Accepted without effect."),
     Arg::new("with_grains", ArgKind::Any, "False", "Accepted without effect."),
@@ -19,14 +20,14 @@ const ARGS: &[Arg] = &[
 pub const FUNCTIONS: &[Entry] = &[
     Entry {
         name: "event.send",
-        doc: "Counts as a change, and nobody hears the event.",
+        doc: "Counts as a change. What waits for the event is salt.wait_for_event of orchestrations, where one ran it.",
         args: ARGS,
         watches: true,
         parse: |low| parse(low, false),
     },
     Entry {
         name: "event.wait",
-        doc: "Counts as a change if something it watches changes; nobody hears the event.",
+        doc: "The same if something it watches changes.",
         args: ARGS,
         watches: true,
         parse: |low| parse(low, true),
@@ -44,7 +45,7 @@ fn parse(low: &Low, waits: bool) -> Result<Box<dyn Function>> {
 
 impl Event {
     fn sent(&self) -> Want {
-        let shown = format!("event {} (nobody listens)", self.tag);
+        let shown = format!("event {}", self.tag);
         Want::Run(Run { pretended: Some(true), ..Run::new(Command::default(), shown) })
     }
 }

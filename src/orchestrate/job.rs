@@ -25,8 +25,14 @@ pub enum Task {
     Function(FunctionTask),
     /// `salt.runner` with `state.orchestrate`: another orchestration.
     Orchestrate { sls: Vec<String>, pillar: Option<Map> },
+    /// `salt.runner` with `event.send`.
+    Send { tag: String, data: Map },
+    /// `salt.parallel_runners`: such runners by their ids, all at the same time.
+    Parallel(Vec<(String, Task)>),
     /// `salt.wheel` with `key.accept`: a host must be known. The keys that ssh asks for are ssh's own.
     Accept { id: String },
+    /// `salt.wait_for_event`.
+    Wait(WaitTask),
 }
 
 /// On which hosts, and how many may fail.
@@ -63,6 +69,20 @@ pub struct FunctionTask {
     pub kwargs: Map,
 }
 
+#[derive(Clone, Debug, PartialEq)]
+pub struct WaitTask {
+    /// A pattern.
+    pub tag: String,
+    /// Each is to be named by an event.
+    pub ids: Vec<Value>,
+    /// The key under which an event's data name one.
+    pub event_id: String,
+    pub timeout: Duration,
+}
+
+const FUNCTIONS: [&str; 6] = ["salt.state", "salt.function", "salt.runner", "salt.parallel_runners", "salt.wheel", "salt.wait_for_event"];
+/// Salt's default, in seconds.
+const TIMEOUT: usize = 300;
 const ON: [&str; 8] = ["tgt", "tgt_type", "expr_form", "subset", "expect_minions", "fail_minions", "allow_fail", "timeout"];
 /// What only a Salt master has: how results travel, who else may run. A host's own lock decides that here.
 const PASSED_OVER: [&str; 11] =
@@ -92,10 +112,6 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn read(&self) -> Result<Task> {
-        let control = &self.low.control;
-        if self.low.has_conditions() || !control.creates.is_empty() {
-            return Err(self.fault("conditions of a job are not supported").hint("decide in the template: {% if … %}").into());
-        }
         if let Some(kind) = self
             .low
             .requisites
@@ -113,14 +129,15 @@ impl Reader<'_> {
             "salt.state" => self.state(),
             "salt.function" => self.function(),
             "salt.runner" => self.runner(),
+            "salt.parallel_runners" => self.parallel(),
             "salt.wheel" => self.wheel(),
+            "salt.wait_for_event" => self.wait(),
             other => {
-                let known = ["salt.state", "salt.function", "salt.runner", "salt.wheel"];
                 let fault = self.fault(format!("{other} is no job of an orchestration"));
                 let fault = fault.detail("States of hosts stand in SLS of their own, which `salt.state` names.");
-                Err(match nearest(other, known) {
+                Err(match nearest(other, FUNCTIONS) {
                     Some(near) => fault.hint(format!("did you mean {near}?")),
-                    None => fault.hint(format!("there are {}", known.join(", "))),
+                    None => fault.hint(format!("there are {}", FUNCTIONS.join(", "))),
                 }
                 .into())
             }
@@ -164,25 +181,75 @@ impl Reader<'_> {
     }
 
     fn runner(&self) -> Result<Task> {
-        match self.low.name.as_str() {
+        self.run(&self.low.name, &self.low.args)
+    }
+
+    /// A runner with its arguments.
+    fn run(&self, name: &str, args: &Map) -> Result<Task> {
+        match name {
             "state.orchestrate" | "state.orch" | "state.sls" => {
-                self.known(&[&["mods", "pillar", "arg", "kwarg"][..], &PASSED_OVER].concat())?;
-                let mut sls = self.names("mods")?;
-                if sls.is_empty() {
-                    sls = self.names("arg")?;
-                }
-                let given = self.map("kwarg")?.unwrap_or_default();
-                if sls.is_empty() {
-                    sls = texts(given.get("mods"));
-                }
-                if sls.is_empty() {
-                    return Err(self.fault("`mods` has to name the SLS").into());
-                }
-                let pillar = self.map("pillar")?.or_else(|| given.get("pillar").and_then(Value::as_map).cloned());
-                Ok(Task::Orchestrate { sls, pillar })
+                self.known_of(name, args, &[&["mods", "pillar", "arg", "kwarg"][..], &PASSED_OVER].concat())?;
+                let given = self.map_of(args, "kwarg")?.unwrap_or_default();
+                let sls = [args.get("mods"), args.get("arg"), given.get("mods")].into_iter().map(texts).find(|sls| !sls.is_empty());
+                let pillar = self.map_of(args, "pillar")?.or_else(|| given.get("pillar").and_then(Value::as_map).cloned());
+                Ok(Task::Orchestrate { sls: sls.ok_or_else(|| self.fault("`mods` has to name the SLS"))?, pillar })
             }
-            other => Err(self.fault(format!("the runner {other} is not there")).hint("there is state.orchestrate").into()),
+            "event.send" => {
+                self.known_of(name, args, &[&["tag", "data"][..], &PASSED_OVER].concat())?;
+                let tag = args.get("tag").map(Value::to_text).filter(|tag| !tag.is_empty());
+                let tag = tag.ok_or_else(|| self.fault("`tag` has to name the event"))?;
+                Ok(Task::Send { tag, data: self.map_of(args, "data")?.unwrap_or_default() })
+            }
+            other => {
+                let fault = self.fault(format!("the runner {other} is not there"));
+                Err(fault.hint("there are state.orchestrate and event.send").into())
+            }
         }
+    }
+
+    /// Each has a `name`, else its id is that, and its arguments in `kwarg`. A text is a runner without arguments.
+    fn parallel(&self) -> Result<Task> {
+        self.known(&[&["runners"][..], &PASSED_OVER].concat())?;
+        let runners = match self.argument("runners") {
+            Some(Value::Str(name)) => [(name.as_str(), Value::Null)].into_iter().collect(),
+            Some(Value::Map(runners)) => runners.clone(),
+            Some(other) => return Err(self.kind("runners", "a mapping, or one name", other)),
+            None => return Err(self.fault("`runners` has to say what is to run").into()),
+        };
+        let one = |(id, given): (&Value, &Value)| {
+            let id = id.to_text();
+            let given = match given {
+                Value::Null => Map::new(),
+                Value::Map(given) => given.clone(),
+                Value::List(entries) => entries.iter().filter_map(Value::as_map).flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
+                other => return Err(self.kind(&id, "a list of `name` and `kwarg`", other)),
+            };
+            self.known_of(&id, &given, &["name", "kwarg"])?;
+            let name = given.get("name").map_or_else(|| id.clone(), Value::to_text);
+            let args = self.map_of(&given, "kwarg")?.unwrap_or_default();
+            Ok((id, self.run(&name, &args)?))
+        };
+        Ok(Task::Parallel(runners.iter().map(one).collect::<Result<_>>()?))
+    }
+
+    fn wait(&self) -> Result<Task> {
+        self.known(&[&["id_list", "event_id", "timeout", "node"][..], &PASSED_OVER].concat())?;
+        let Some(Value::List(ids)) = self.argument("id_list") else {
+            return Err(self.fault("`id_list` has to be the list of those that the events name").into());
+        };
+        match self.argument("node").map(Value::to_text).as_deref() {
+            None | Some("master") => {}
+            Some(other) => {
+                let fault = self.fault(format!("there are no events of a {other}"));
+                return Err(fault.hint("leave `node` out: events are this machine's").into());
+            }
+        }
+        Ok(Task::Wait(WaitTask {
+            tag: self.low.name.clone(),
+            ids: ids.clone(),
+            event_id: self.argument("event_id").map_or_else(|| "id".to_owned(), Value::to_text),
+            timeout: Duration::from_secs(self.number("timeout")?.unwrap_or(TIMEOUT) as u64),
+        }))
     }
 
     fn wheel(&self) -> Result<Task> {
@@ -225,9 +292,13 @@ impl Reader<'_> {
     }
 
     fn known(&self, names: &[&str]) -> Result<()> {
-        for key in self.low.args.0.keys().map(Value::to_text) {
+        self.known_of(&self.low.function(), &self.low.args, names)
+    }
+
+    fn known_of(&self, of: &str, args: &Map, names: &[&str]) -> Result<()> {
+        for key in args.0.keys().map(Value::to_text) {
             if !names.contains(&key.as_str()) {
-                let fault = self.fault(format!("{} has no argument `{key}`", self.low.function()));
+                let fault = self.fault(format!("{of} has no argument `{key}`"));
                 return Err(match nearest(&key, names.iter().copied()) {
                     Some(near) => fault.hint(format!("did you mean {near:?}?")),
                     None => fault.hint("docs/guide.md has those that it takes"),
@@ -256,7 +327,11 @@ impl Reader<'_> {
     }
 
     fn map(&self, name: &str) -> Result<Option<Map>> {
-        match self.argument(name) {
+        self.map_of(&self.low.args, name)
+    }
+
+    fn map_of(&self, args: &Map, name: &str) -> Result<Option<Map>> {
+        match args.get(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Map(map)) => Ok(Some(map.clone())),
             Some(value) => Err(self.kind(name, "a mapping", value)),
@@ -338,6 +413,17 @@ mod tests {
             ("cmd.run", vec![Value::str("date")], Form::Compound, false)
         );
         assert!(matches!(read("runner", "state.orchestrate", json!({"mods": "a"})), Ok(Task::Orchestrate { sls, .. }) if sls == ["a"]));
+        assert!(
+            matches!(read("runner", "event.send", json!({"tag": "a/b", "data": {"k": 1}})), Ok(Task::Send { tag, .. }) if tag == "a/b")
+        );
+        let Task::Wait(task) = read("wait_for_event", "salt/minion/*/start", json!({"id_list": ["a", 3]})).unwrap() else { panic!() };
+        assert_eq!((task.ids.len(), task.event_id.as_str(), task.timeout.as_secs()), (2, "id", 300));
+        let runners =
+            json!({"one": [{"name": "state.orch"}, {"kwarg": {"mods": "a"}}], "two": {"name": "event.send", "kwarg": {"tag": "t"}}});
+        let Task::Parallel(tasks) = read("parallel_runners", "x", json!({"runners": runners})).unwrap() else { panic!() };
+        assert!(
+            matches!(&tasks[..], [(one, Task::Orchestrate { sls, .. }), (two, Task::Send { .. })] if one == "one" && two == "two" && sls[..] == ["a"])
+        );
         assert!(matches!(read("wheel", "key.accept", json!({"match": "n1"})), Ok(Task::Accept { id }) if id == "n1"));
     }
 
@@ -354,6 +440,16 @@ mod tests {
             ("runner", "cloud.profile", json!({}), "the runner cloud.profile"),
             ("wheel", "key.delete", json!({}), "the wheel function key.delete"),
             ("statee", "x", json!({}), "salt.statee is no job"),
+            ("wait_for_event", "t", json!({}), "`id_list`"),
+            ("wait_for_event", "t", json!({"id_list": "a"}), "`id_list`"),
+            ("wait_for_event", "t", json!({"id_list": [], "node": "minion"}), "no events of a minion"),
+            ("wait_for_event", "t", json!({"id_list": [], "timeout": "long"}), "whole number"),
+            ("parallel_runners", "x", json!({}), "`runners`"),
+            ("parallel_runners", "x", json!({"runners": ["a"]}), "a mapping"),
+            ("parallel_runners", "x", json!({"runners": "state.orchestrate"}), "`mods`"),
+            ("parallel_runners", "x", json!({"runners": {"one": [{"name": "state.orch"}, {"mods": "a"}]}}), "one has no argument `mods`"),
+            ("parallel_runners", "x", json!({"runners": {"manage.up": null}}), "the runner manage.up"),
+            ("runner", "event.send", json!({"data": {}}), "`tag`"),
         ] {
             let fault = read(function, name, args).unwrap_err();
             assert!(fault.summary.contains(said), "{}", fault.summary);

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::job::Job;
+use super::wait::Heard;
 use crate::value::Map;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub struct Record {
     pub started: u64,
     pub ended: u64,
     pub jobs: Vec<JobRecord>,
+    /// What its waits for events have used up.
+    #[serde(default)]
+    pub heard: Heard,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,16 +82,7 @@ impl Record {
     }
 
     pub fn of(jobs: &[Job]) -> Vec<JobRecord> {
-        let one = |job: &Job| JobRecord {
-            id: job.low.id.clone(),
-            function: job.low.function(),
-            name: job.low.name.clone(),
-            standing: Standing::Waits,
-            runs: Vec::new(),
-            jobs: Vec::new(),
-            comment: String::new(),
-        };
-        jobs.iter().map(one).collect()
+        jobs.iter().map(|job| JobRecord::new(&job.low.id, &job.low.function(), &job.low.name)).collect()
     }
 
     /// The records of jobs at a place: of the orchestration itself, or of one that a job starts.
@@ -109,6 +104,18 @@ impl Record {
 }
 
 impl JobRecord {
+    pub fn new(id: &str, function: &str, name: &str) -> JobRecord {
+        JobRecord {
+            id: id.to_owned(),
+            function: function.to_owned(),
+            name: name.to_owned(),
+            standing: Standing::Waits,
+            runs: Vec::new(),
+            jobs: Vec::new(),
+            comment: String::new(),
+        }
+    }
+
     fn add_runs<'a>(&'a self, runs: &mut Vec<&'a str>) {
         runs.extend(self.runs.iter().map(String::as_str));
         self.jobs.iter().for_each(|job| job.add_runs(runs));
