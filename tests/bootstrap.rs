@@ -31,7 +31,7 @@ fn the_first_node_configures_itself_and_every_stage_can_be_come_back_to() {
     assert!(motd.contains("welcome"), "{motd}");
     lab["h1"].sh("cd /srv/state && git log --format=%s").ok().says("Add the node h1\nName the cluster\n");
     lab["h1"].sh("cd /srv/state && HOME=/root basalt role show").ok().says("h1  monolith").says("1 node, scale single");
-    bootstrap(&lab, "--status").ok().says("verified");
+    bootstrap(&lab, "--status").ok().says("verified").says("h1: monolith,");
     // Once more: there is nothing to do.
     bootstrap(&lab, "--yes").ok().says("done before node").says("No changes. 1 host is as described.");
 
@@ -58,6 +58,31 @@ fn a_failed_bootstrap_can_simply_be_run_again() {
     lab["h1"].sh("cd /srv/state && git log -2 --format=%s").ok().says("Take back: Add the node h1");
     lab["h1"].sh("rm -r /etc/motd").ok();
     bootstrap(&lab, "--single-node --yes").ok().says("done before cluster").says("done        verified");
+}
+
+#[test]
+fn a_bootstrap_that_is_killed_is_run_again_and_all_of_it_is_taken_back() {
+    if !lab::required() {
+        return;
+    }
+    let lab = machine();
+    let slow = "first:\n  file.managed:\n    - name: /etc/first\n    - contents: x\nwait:\n  cmd.run:\n    - name: touch /run/begun; while [ ! -e /run/go ]; do sleep 0.1; done\n    \
+                - unless: test -e /run/go\nthird:\n  file.managed:\n    - name: /etc/third\n    - contents: x\n";
+    let repository = lab["h1"].root().join("srv/state/states");
+    std::fs::create_dir(&repository).unwrap();
+    std::fs::write(repository.join("top.sls"), "base:\n  '*': [slow]\n").unwrap();
+    std::fs::write(repository.join("slow.sls"), slow).unwrap();
+    lab["h1"].sh("cd /srv/state && export HOME=/root && git init -q -b main . && git add -A && git commit -qm slow").ok();
+    lab["h1"].sh("cd /srv/state && HOME=/root nohup basalt bootstrap --single-node --yes >/run/out 2>&1 & echo $! >/run/pid").ok();
+    lab["h1"].sh("for i in $(seq 300); do [ -e /run/begun ] && exit 0; sleep 0.1; done; cat /run/out; exit 1").ok();
+    lab["h1"].sh("kill -9 $(cat /run/pid); touch /run/go; sleep 3").ok();
+    bootstrap(&lab, "--status").ok().says("node        broken off").says("verified    waits");
+    bootstrap(&lab, "--yes").ok().says("done before cluster").says("done        verified");
+    bootstrap(&lab, "--status").ok().says("h1: monolith");
+    // The runs of both attempts go.
+    bootstrap(&lab, "--rollback cluster --yes").ok().says("taken back  node");
+    assert_eq!((lab["h1"].read("/etc/first"), lab["h1"].read("/etc/third")), (None, None));
+    bootstrap(&lab, "--rollback node --yes").code(1).complains("has not come to the end of node");
 }
 
 #[test]

@@ -2,14 +2,18 @@
 
 mod lab;
 
-use lab::Lab;
+use lab::{Host, Lab, Spec};
+use rustix::process::Signal;
 
 /// What a role makes of a host, where it can be seen.
 const ROLE: &str = "/etc/role:\n  file.managed:\n    - contents: {{ grains['role'] }} at scale {{ grains['scale'] }}\n";
 
-/// A state repository without hosts.
 fn cluster(hosts: usize) -> Lab {
-    let lab = Lab::light(hosts);
+    cluster_of(Lab::light(hosts))
+}
+
+/// A state repository without hosts.
+fn cluster_of(lab: Lab) -> Lab {
     std::fs::remove_file(lab.state().join("roster.yaml")).unwrap();
     let roles = ["monolith", "edge", "core", "data", "message", "observe", "compute", "app"];
     let top: String = roles.iter().map(|role| format!("  'role:{role}':\n    - match: grain\n    - roles.{role}\n")).collect();
@@ -67,6 +71,72 @@ fn nodes_join_one_after_the_other_and_get_the_roles_of_the_table() {
     lab.basalt(["plan", "--detailed-exitcode"]).code(0).says("4 hosts");
 }
 
+/// A machine as large as a role asks: so its kernel tells, and its disk is there.
+fn enlarge(host: &Host, cores: usize, memory_gb: u64) {
+    let kb = memory_gb << 20;
+    let script = format!(
+        "for i in $(seq {cores}); do printf 'processor\\t: %s\\n' $((i - 1)); done >/run/cpuinfo; mount --bind /run/cpuinfo /proc/cpuinfo
+         sed 's/^MemTotal:.*/MemTotal: {kb} kB/' /proc/meminfo >/run/meminfo; mount --bind /run/meminfo /proc/meminfo
+         for disk in {}; do mkfs.btrfs -q $disk && mkdir -p /srv/data && mount $disk /srv/data || exit 1; done",
+        host.disks().join(" ")
+    );
+    host.sh(&script).ok();
+}
+
+#[test]
+fn a_fourth_and_a_fifth_get_their_roles_by_the_table_and_a_wish_goes_before_it() {
+    if !lab::required() {
+        return;
+    }
+    let (small, large) = (|id| Spec::light(id), |id, disk| Spec::systemd(id).disks(&[disk]));
+    let lab = cluster_of(Lab::start(vec![small("h1"), small("h2"), small("h3"), large("h4", "120g"), small("h5"), large("h6", "600g")]));
+    for id in ["h1", "h2", "h3"] {
+        add(&lab, id, &[]).ok();
+    }
+    assert_eq!(roles(&lab), "edge core data");
+    // Of four nodes two are to be core, and this one has what a core needs.
+    enlarge(&lab["h4"], 4, 8);
+    add(&lab, "h4", &[]).ok().says("h4 has 4 CPU cores, 8 GB of memory").says("h4  new → core  (core has 1 of 2 nodes)");
+    // Of five nothing else is lacking.
+    enlarge(&lab["h5"], 2, 4);
+    add(&lab, "h5", &[]).ok().says("h5  new → app");
+    assert_eq!(roles(&lab), "edge core data core app");
+    assert_eq!(lab["h2"].read("/etc/role").as_deref(), Some("core at scale medium\n"));
+    // The table has its data node already; this one is large enough for its wish.
+    enlarge(&lab["h6"], 4, 16);
+    add(&lab, "h6", &["--preferred-role", "data"]).ok().says("h6  new → data  (preferred)");
+    assert_eq!(roles(&lab), "edge core data core app data");
+    lab.basalt(["role", "show"]).ok().says("6 nodes, scale medium");
+    lab.basalt(["role", "recalculate", "--yes"]).ok().says("Every node has its role already.");
+}
+
+#[test]
+fn a_controller_killed_while_a_node_is_added_goes_on_where_it_was() {
+    if !lab::required() {
+        return;
+    }
+    let lab = cluster(2);
+    add(&lab, "h1", &[]).ok();
+    lab.write(
+        "roles/core.sls",
+        &format!("wait:\n  cmd.run:\n    - name: touch /run/begun; while [ ! -e /run/go ]; do sleep 0.1; done; touch /run/waited\n    - creates: /run/waited\n{ROLE}"),
+    );
+    lab.commit("a slow core");
+    let address = lab["h2"].address();
+    let running = lab.spawn_basalt(["node", "add", "h2", &address, "--yes"]);
+    lab["h2"].sh("for i in $(seq 600); do [ -e /run/begun ] && exit 0; sleep 0.1; done; exit 1").ok();
+    running.signal(Signal::KILL);
+    drop(running.wait());
+    assert_eq!(lab["h2"].read("/etc/role"), None);
+    // Git has it: the same command goes on, and makes everybody what git says.
+    lab["h2"].sh("touch /run/go").ok();
+    add(&lab, "h2", &["--lock-timeout", "30"]).ok().says("h2 is a node already");
+    assert_eq!(roles(&lab), "edge core");
+    add(&lab, "h2", &[]).ok().says("No changes. 2 hosts are as described.");
+    lab.run(["git", "log", "-2", "--format=%s"]).ok().says("Add the node h2\na slow core\n");
+    lab.basalt(["node", "add", "h2", "198.18.0.99", "--yes"]).code(1).complains("h2 is a node of the cluster already");
+}
+
 #[test]
 fn a_wish_is_honoured_and_a_role_is_assigned_by_hand() {
     if !lab::required() {
@@ -108,7 +178,7 @@ fn what_cannot_be_done_leaves_no_commit() {
     add(&lab, "h1", &[]).ok();
     let commits = |lab: &Lab| lab.run(["git", "rev-list", "--count", "HEAD"]).ok().stdout;
     let before = commits(&lab);
-    add(&lab, "h1", &[]).code(1).complains("h1 is a node of the cluster already");
+    lab.basalt(["node", "add", "h1", "198.18.0.99", "--yes"]).code(1).complains("h1 is a node of the cluster already");
     lab.basalt(["node", "add", "h2", "198.18.0.99", "--yes"]).code(4);
     lab.basalt(["node", "add", "h 2", "198.18.0.2", "--yes"]).code(1).complains("cannot be a minion id");
     lab.basalt(["node", "add", "h2", "-oProxyCommand=x", "--yes"]).code(1);

@@ -135,6 +135,35 @@ fn a_join_that_fails_in_the_middle_is_taken_back_and_then_succeeds() {
 }
 
 #[test]
+fn a_controller_killed_in_the_middle_of_a_join_goes_on_with_it() {
+    if !lab::required() {
+        return;
+    }
+    let lab = cluster(2);
+    let slow = "wait:\n  cmd.run:\n    - name: touch /run/begun; for i in $(seq 600); do [ -e /run/go ] && break; sleep 0.1; done; touch /run/waited\n    - creates: /run/waited\n";
+    lab.write("states/role.sls", &format!("{{% if grains['role'] == 'core' %}}\n{slow}{{% endif %}}\n{ROLE}"));
+    lab.commit("a slow core");
+    let door = Door::open(&lab, &["--stay"]);
+    let how = format!("--token {}", door.token);
+    lab["h2"].sh(&format!("nohup sh -c 'basalt join 198.18.0.254 {how} >/run/joining 2>&1; echo $? >/run/joined' >/dev/null 2>&1 &")).ok();
+    lab["h2"].sh("for i in $(seq 300); do [ -e /run/begun ] && exit 0; sleep 0.1; done; cat /run/joining; exit 1").ok();
+    door.running.signal(Signal::KILL);
+    drop(door.running.wait());
+    lab["h2"].sh("for i in $(seq 300); do [ -e /run/joined ] && exit 0; sleep 0.1; done; exit 1").ok();
+    assert!(lab["h2"].read("/etc/role").is_none() && lab.state().join("nodes/h2.yaml").exists());
+    // Another controller of the same repository; the same machine, with the same token. Nobody else can have its name.
+    lab["h2"].sh("touch /run/go").ok();
+    let mut again = Door::open(&lab, &["--stay"]);
+    join(&lab, "h2", &how).ok().says("Joined as h2: core");
+    assert_eq!(again.next("joined")["node"], "h2");
+    assert_eq!(lab["h1"].read("/etc/role").as_deref(), Some("edge at scale small\n"));
+    assert_eq!(lab["h2"].read("/etc/role").as_deref(), Some("core at scale small\n"));
+    lab.run(["git", "log", "-1", "--format=%s"]).ok().says("Add the node h2");
+    join(&lab, "h2", &how).code(1).complains("this token has been used, by h2");
+    again.running.signal(Signal::TERM);
+}
+
+#[test]
 fn a_machine_that_is_cut_off_in_the_middle_is_taken_back_and_then_joins() {
     if !lab::required() {
         return;

@@ -68,6 +68,9 @@ fn processes_come_with_their_role_are_started_and_stopped_and_go() {
     lab.basalt(["process", "add", "h1", "object", "--yes"]).code(1).complains("did you mean \"objects\"?");
     lab.basalt(["process", "add", "h1", "objects", "--override", "multiplicity=none", "--yes"]).code(1).complains("from 1 to 1000");
     lab.basalt(["process", "stop", "h1-s3server-9", "--yes"]).code(1).complains("did you mean");
+    lab.basalt(["process", "add", "h1", "objects", "--override", "multiplicty=2", "--yes"])
+        .code(1)
+        .complains("did you mean \"multiplicity\"?");
 }
 
 #[test]
@@ -83,7 +86,13 @@ fn what_would_break_the_cluster_and_what_nobody_manages_is_refused() {
     lab.basalt(["process", "stop", "h1-station-1", "--yes"]).ok();
     lab.basalt(["process", "stop", "h1-station-2", "--yes"]).code(1).complains("more than half have to be online, and 1 would be left");
     lab.basalt(["node", "remove", "h2", "--yes"]).code(1).complains("would break the cluster");
-    lab.basalt(["process", "stop", "h1-station-2", "--yes", "--force"]).ok();
+    lab.basalt(["process", "stop", "h1-station-2", "--yes", "--force"]).ok().says("Forced: of the 3 processes of station");
+    // The decision and its reason stand in git.
+    lab.run(["git", "log", "-1", "--format=%B", "--", "processes"])
+        .ok()
+        .says("Stop h1-station-2")
+        .says("Forced: of the 3 processes of station, more than half");
+    lab.run(["git", "log", "-1", "--format=%B", "--", "nodes"]).ok().says("Add the node h2").says("h1: monolith → edge");
 
     // Unmanaged: nobody starts or stops it from here, and it goes only when it has stopped by itself.
     lab.basalt(["process", "add", "h2", "objects", "--unmanaged", "--yes"]).ok().says("unmanaged");
@@ -138,6 +147,7 @@ fn the_whole_cluster_is_seen_stopped_dumped_loaded_and_reset() {
 
     lab["h2"].link_down();
     lab.basalt(["cluster", "status"]).code(4).says("h2  offline");
+    lab.basalt(["process", "list"]).says("h2-station-1  online  inhibited (online)");
     lab["h2"].link_up();
     lab.basalt(["cluster", "update", "--yes"]).ok().says("Every node has its role already.");
     lab.basalt(["cluster", "reset", "--yes"]).ok();

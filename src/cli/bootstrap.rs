@@ -1,5 +1,6 @@
 //! `basalt bootstrap`: the first node of a cluster makes itself one; any other joins. In stages, each of which can be come back to.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use super::change::{ChangeArgs, carry_out};
 use super::context::{Context, cache_folder, hostname, now, now_ms, store_of};
 use super::join::{JoinHow, join};
 use super::opened::Opened;
-use super::print::{Color, Paint, Printer, clean};
+use super::print::{Color, Paint, Printer, clean, count};
 use super::rollback::take_back;
 use super::{ConnectArgs, Ended, RepositoryArgs, ScopeArgs, WaveArgs, init};
 use crate::diagnostic::{Code, Diagnostic, Result};
@@ -50,7 +51,7 @@ pub struct BootstrapArgs {
     /// Show how far it is
     #[arg(long, conflicts_with = "check")]
     status: bool,
-    /// Go back to the end of a stage: `repository`, `cluster`; what came after it is taken back
+    /// Go back to the end of a stage, checks, repository, cluster or node: what came after it is taken back
     #[arg(long, value_name = "STAGE", conflicts_with_all = ["check", "status"])]
     rollback: Option<String>,
     #[command(flatten)]
@@ -112,12 +113,32 @@ struct Checkpoint {
     /// The runs that it made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     runs: Vec<String>,
+    /// How the nodes were then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    nodes: BTreeMap<String, NodeState>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct NodeState {
+    role: String,
+    /// States that changed something on it in this stage.
+    changed: usize,
+}
+
+impl Checkpoint {
+    /// Why it cannot be come back to.
+    fn stuck(&self, nodes: usize) -> Option<String> {
+        (nodes > 1 && self.stage < Stage::Node).then(|| format!("the cluster has {nodes} nodes by now"))
+    }
 }
 
 /// How far the bootstrap is, as the store has it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Record {
     checkpoints: Vec<Checkpoint>,
+    /// The stage that was begun and has not ended, and since when (milliseconds): attempts that failed or were broken off are a part of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    under_way: Option<(Stage, u64)>,
 }
 
 const KEY: &str = "bootstrap";
@@ -134,6 +155,17 @@ impl Record {
     fn write(&self, store: &dyn Store) -> Result<()> {
         let bytes = serde_json::to_vec(self).map_err(|e| Diagnostic::new(Code::Internal, e.to_string()))?;
         store.put(KEY, &bytes)
+    }
+
+    /// A stage has ended; what it did when it was gone through before stays a part of it.
+    fn end(&mut self, stage: Stage, commit: Option<String>, runs: Vec<RunHistory>, nodes: BTreeMap<String, NodeState>) {
+        let mut checkpoint = Checkpoint { stage, time: now(), commit, runs: Vec::new(), nodes };
+        if let Some(at) = self.checkpoints.iter().position(|checkpoint| checkpoint.stage == stage) {
+            let before = self.checkpoints.remove(at);
+            (checkpoint.runs, checkpoint.commit) = (before.runs, checkpoint.commit.or(before.commit));
+        }
+        checkpoint.runs.extend(runs.into_iter().map(|run| run.header.id));
+        self.checkpoints.push(checkpoint);
     }
 
     fn has(&self, stage: Stage) -> bool {
@@ -169,7 +201,7 @@ fn master(args: &BootstrapArgs) -> Result<Option<String>> {
     }
     for file in TOLD {
         match std::fs::read_to_string(file) {
-            Ok(text) => return Ok(Cluster::parse(Some(&text), &std::collections::BTreeMap::new())?.master),
+            Ok(text) => return Ok(Cluster::parse(Some(&text), &BTreeMap::new())?.master),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => return Err(Diagnostic::io(format_args!("read {file}"), &e).into()),
         }
@@ -235,7 +267,10 @@ async fn first(args: &BootstrapArgs, printer: Arc<Printer>, resources: Resources
             told(&printer, stage, "done before");
             continue;
         }
-        let begun = now_ms();
+        let begun = record.under_way.filter(|(under_way, _)| *under_way == stage).map_or_else(now_ms, |(_, begun)| begun);
+        record.under_way = Some((stage, begun));
+        record.write(store.as_ref())?;
+        told(&printer, stage, "begun");
         let mut commit = None;
         match stage {
             Stage::Checks | Stage::Repository => {}
@@ -249,8 +284,9 @@ async fn first(args: &BootstrapArgs, printer: Arc<Printer>, resources: Resources
             }
         }
         let runs = runs_since(store.as_ref(), begun)?;
-        record.checkpoints.retain(|checkpoint| checkpoint.stage != stage);
-        record.checkpoints.push(Checkpoint { stage, time: now(), commit, runs });
+        let nodes = node_states(&args.repository, &runs)?;
+        record.end(stage, commit, runs, nodes);
+        record.under_way = None;
         record.write(store.as_ref())?;
         told(&printer, stage, "done");
     }
@@ -282,12 +318,10 @@ async fn node(args: &BootstrapArgs, printer: Arc<Printer>, resources: Resources)
         let how = How { waves: &WaveArgs::default(), yes: args.yes, rollback_on_failure: false, prepared: None, judge: None };
         return plan_and_apply(&context, hosts, &ScopeArgs::default(), None, &how).await;
     }
-    let preferred =
-        args.how.preferred_role.as_deref().map(str::parse::<Role>).transpose().map_err(|why| Diagnostic::new(Code::Usage, why))?;
     let node = Node {
         host: Host::new(&id, Host::LOCAL),
         role: None,
-        preferred,
+        preferred: args.how.preferred_role,
         joined: time_text(now()),
         resources: Some(resources),
         cordoned: false,
@@ -296,24 +330,50 @@ async fn node(args: &BootstrapArgs, printer: Arc<Printer>, resources: Resources)
     carry_out(&change, printer, |snapshot| cluster::add(snapshot, node.clone())).await
 }
 
-/// The runs that were started since then, oldest first; none that took something back.
-fn runs_since(store: &dyn Store, since: u64) -> Result<Vec<String>> {
-    let mut found = Vec::new();
+/// The runs that were started since then, oldest first: none that took something back, and none that was taken back.
+fn runs_since(store: &dyn Store, since: u64) -> Result<Vec<RunHistory>> {
+    let mut found: Vec<RunHistory> = Vec::new();
     for key in store.list("runs/")? {
-        let run = store.get(&key)?.and_then(|entry| serde_json::from_slice::<RunHistory>(&entry.value).ok());
-        found.extend(run.map(|run| run.header).filter(|header| header.started >= since && header.rolls_back.is_empty()));
+        found.extend(store.get(&key)?.and_then(|entry| serde_json::from_slice::<RunHistory>(&entry.value).ok()));
     }
-    found.sort_by_key(|header| header.started);
-    Ok(found.into_iter().map(|header| header.id).collect())
+    let back: Vec<String> = found.iter().flat_map(|run| run.header.rolls_back.iter().cloned()).collect();
+    found.retain(|RunHistory { header, .. }| header.started >= since && header.rolls_back.is_empty() && !back.contains(&header.id));
+    found.sort_by_key(|run| run.header.started);
+    Ok(found)
+}
+
+/// The nodes that git has, and what these runs changed on them.
+fn node_states(repository: &RepositoryArgs, runs: &[RunHistory]) -> Result<BTreeMap<String, NodeState>> {
+    let changed = |id: &str| runs.iter().filter_map(|run| run.hosts.get(id)).map(|host| host.tally.changed).sum();
+    let state = |node: &Node| {
+        let id = node.host.id.clone();
+        let state = NodeState { role: node.role.map_or("none", Role::name).to_owned(), changed: changed(&id) };
+        (id, state)
+    };
+    Ok(cluster::read(&Opened::at(repository, None)?.snapshot)?.nodes.iter().map(state).collect())
 }
 
 fn status(args: &BootstrapArgs, printer: &Printer) -> Ended {
     let record = Record::read(store_of(&args.repository)?.as_ref())?;
+    let nodes = match record.checkpoints.is_empty() {
+        true => 0,
+        false => cluster::read(&Opened::at(&args.repository, None)?.snapshot)?.nodes.len(),
+    };
     for stage in Stage::ALL {
         let checkpoint = record.checkpoints.iter().find(|checkpoint| checkpoint.stage == stage);
-        printer.json(&json!({"type": "stage", "stage": stage.name(), "result": if checkpoint.is_some() { "done" } else { "waits" }}));
-        let when = checkpoint.map_or_else(|| "waits".to_owned(), |checkpoint| time_text(checkpoint.time));
-        printer.say(&format!("{:<11} {when:<24} {}", stage.name(), stage.description()));
+        let broken_off = record.under_way.is_some_and(|(under_way, _)| under_way == stage);
+        let result = if broken_off { "broken off" } else { checkpoint.map_or("waits", |_| "done") };
+        let stuck = checkpoint.and_then(|checkpoint| checkpoint.stuck(nodes));
+        printer.json(&json!({
+            "type": "stage", "stage": stage.name(), "result": result, "time": checkpoint.map(|at| at.time), "commit": checkpoint.map(|at| &at.commit),
+            "runs": checkpoint.map(|at| &at.runs), "nodes": checkpoint.map(|at| &at.nodes), "can_rollback": checkpoint.is_some() && stuck.is_none(),
+        }));
+        let when = checkpoint.filter(|_| !broken_off).map_or_else(|| result.to_owned(), |checkpoint| time_text(checkpoint.time));
+        let stuck = stuck.map_or_else(String::new, |why| format!(" (no way back: {why})"));
+        printer.say(&format!("{:<11} {when:<24} {}{stuck}", stage.name(), stage.description()));
+        for (id, NodeState { role, changed }) in checkpoint.iter().flat_map(|checkpoint| &checkpoint.nodes) {
+            printer.say(&format!("{:<11} {:<24} {}: {}, {} changed", "", "", clean(id), clean(role), count(*changed, "state")));
+        }
     }
     Ok(0)
 }
@@ -328,10 +388,17 @@ async fn back(args: &BootstrapArgs, to: &str, printer: Arc<Printer>) -> Ended {
     let store = store_of(&args.repository)?;
     let mut record = Record::read(store.as_ref())?;
     let nodes = cluster::read(&Opened::at(&args.repository, None)?.snapshot)?.nodes.len();
-    if nodes > 1 && to < Stage::Node {
-        return Err(Diagnostic::new(Code::Usage, format!("the cluster has {nodes} nodes by now"))
-            .hint("`basalt node remove` takes the others out first")
+    let Some(target) = record.checkpoints.iter().find(|checkpoint| checkpoint.stage == to) else {
+        return Err(Diagnostic::new(Code::Usage, format!("the bootstrap has not come to the end of {}", to.name()))
+            .hint("`basalt bootstrap --status` says how far it is")
             .into());
+    };
+    if let Some(why) = target.stuck(nodes) {
+        return Err(Diagnostic::new(Code::Usage, why).hint("`basalt node remove` takes the others out first").into());
+    }
+    // A stage that was broken off has runs and files, and no checkpoint.
+    if let Some((stage, begun)) = record.under_way.filter(|(stage, _)| *stage > to) {
+        record.end(stage, None, runs_since(store.as_ref(), begun)?, BTreeMap::new());
     }
     let behind: Vec<Checkpoint> = record.checkpoints.iter().filter(|checkpoint| checkpoint.stage > to).rev().cloned().collect();
     for checkpoint in &behind {
@@ -352,8 +419,10 @@ async fn back(args: &BootstrapArgs, to: &str, printer: Arc<Printer>) -> Ended {
             Ok((!edit.files.is_empty()).then_some(edit))
         })?;
         record.checkpoints.retain(|kept| kept.stage != checkpoint.stage);
+        record.under_way = None;
         record.write(store.as_ref())?;
-        told(&printer, checkpoint.stage, "taken back");
+        // A repository is somebody's work: it stays.
+        told(&printer, checkpoint.stage, if checkpoint.stage == Stage::Repository { "stays" } else { "taken back" });
     }
     if behind.is_empty() {
         printer.say(&format!("There is nothing behind {} to take back.", to.name()));

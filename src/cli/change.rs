@@ -15,7 +15,7 @@ use crate::engine::commit::{Edit, Prepared, commit_edit};
 use crate::engine::repository::Snapshot;
 use crate::fleet::role::{Assigned, Role};
 
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct ChangeArgs {
     #[command(flatten)]
     pub repository: RepositoryArgs,

@@ -14,7 +14,7 @@ use super::opened::Opened;
 use super::print::{Color, Paint, Printer, clean, count, out};
 use super::process::{Seen, asked, start, stop};
 use super::recover::{as_json, painted};
-use super::{ConnectArgs, Ended, RepositoryArgs, ScopeArgs, exit_code};
+use super::{AskArgs, Ended, RepositoryArgs, ScopeArgs, exit_code};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::cluster::{self, dumped, loaded, set_variable};
 use crate::engine::commit::commit_edit;
@@ -22,12 +22,12 @@ use crate::fleet::cluster::Cluster;
 use crate::fleet::process::{Process, State};
 use crate::fleet::role::Role;
 use crate::lang::jinja::dump::yaml;
-use crate::watch::recovery;
+use crate::watch::recovery::{self, Standing};
 
 #[derive(Subcommand)]
 pub enum ClusterCommand {
     /// The nodes, whether they are there, and what runs on them
-    Status(StatusArgs),
+    Status(AskArgs),
     /// All managed processes are to be online
     Start(ChangeArgs),
     /// All managed processes are to be offline
@@ -56,17 +56,6 @@ impl ClusterCommand {
             ClusterCommand::Dump(_) | ClusterCommand::Vars(_) => false,
         }
     }
-}
-
-#[derive(Args)]
-pub struct StatusArgs {
-    #[command(flatten)]
-    repository: RepositoryArgs,
-    #[command(flatten)]
-    connect: ConnectArgs,
-    /// One JSON object per line
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Args)]
@@ -144,7 +133,7 @@ fn ids(cluster: &Cluster, which: impl Fn(&Process) -> bool) -> Vec<String> {
 }
 
 /// Whether every node is there and every process as it is wanted; that decides the exit code, too.
-async fn status(args: &StatusArgs, printer: Arc<Printer>) -> Ended {
+async fn status(args: &AskArgs, printer: Arc<Printer>) -> Ended {
     let cluster = wanted(&args.repository)?;
     let context = Context::open(&args.repository, &args.connect, printer.clone())?;
     let Seen { online, states } = asked(&context, &cluster, cluster.nodes.iter().map(|node| &node.host.id)).await?;
@@ -158,12 +147,18 @@ async fn status(args: &StatusArgs, printer: Arc<Printer>) -> Ended {
         let well = processes.iter().filter(|process| !process.managed || (state(&process.id) == State::Online) == process.online).count();
         let role = node.role.map_or("none", Role::name);
         let recovery = recovering.get(&node.host.id);
+        let (standing, paint) = match () {
+            () if recovery.is_some_and(|recovery| recovery.standing == Standing::Failed) => ("failed", Paint::Red),
+            () if !there => ("offline", Paint::Red),
+            () if should.changes() => ("rebalancing", Paint::Yellow),
+            () => ("online", Paint::Green),
+        };
         printer.json(&json!({
-            "type": "node_status", "node": node.host.id, "role": role, "should": should.role.name(), "state": if there { "online" } else { "offline" },
+            "type": "node_status", "node": node.host.id, "role": role, "should": should.role.name(), "state": standing,
             "cordoned": node.cordoned, "processes": processes.len(), "as_wanted": well,
             "recovery": as_json(recovery),
         }));
-        let shown = if there { printer.paint(Paint::Green, "online ") } else { printer.paint(Paint::Red, "offline") };
+        let shown = printer.paint(paint, &format!("{standing:<7}"));
         let mut more = String::new();
         if !processes.is_empty() {
             more = format!("  {well} of {} as wanted", count(processes.len(), "process"));
@@ -186,7 +181,7 @@ async fn status(args: &StatusArgs, printer: Arc<Printer>) -> Ended {
 }
 
 /// Every node becomes what git says.
-async fn sync(args: &ChangeArgs, printer: Arc<Printer>) -> Ended {
+pub async fn sync(args: &ChangeArgs, printer: Arc<Printer>) -> Ended {
     let nodes = wanted(&args.repository)?.nodes;
     let context = Context::open(&args.repository, &args.connect, printer)?;
     let hosts = context.named(nodes.iter().map(|node| &node.host.id))?;

@@ -20,6 +20,7 @@ use crate::enrol::message::{Ask, Registration, Reply, is_key};
 use crate::enrol::token::{PIN, Token, unbase32};
 use crate::enrol::wire::{ask, fingerprint};
 use crate::fleet::Host;
+use crate::fleet::role::Role;
 use crate::remote::{Passwords, Remote};
 
 /// For an answer that takes no work.
@@ -60,7 +61,7 @@ pub struct JoinHow {
     port: Option<u16>,
     /// The role it would like
     #[arg(long, value_name = "ROLE")]
-    pub preferred_role: Option<String>,
+    pub preferred_role: Option<Role>,
 }
 
 pub async fn run(args: JoinArgs, color: Color) -> Ended {
@@ -159,7 +160,7 @@ async fn registration(args: &JoinHow, stop: Stop) -> Result<Registration> {
         id: args.id.clone().unwrap_or_else(hostname),
         address: args.address.clone(),
         port: args.port,
-        preferred_role: args.preferred_role.clone(),
+        preferred_role: args.preferred_role.map(|role| role.name().to_owned()),
         cpu_cores: found.cpu_cores,
         memory_gb: found.memory_gb,
         storage_gb: found.storage_gb,

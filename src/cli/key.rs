@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::context::{now, store_of};
 use super::print::{Color, Printer, clean, count};
-use super::{Ended, RepositoryArgs};
+use super::{Ended, RepositoryArgs, ShowArgs};
 use crate::enrol::desk::{Request, Standing, all, decide};
 use crate::enrol::device::Device;
 use crate::function::base64;
@@ -14,7 +14,7 @@ use crate::function::base64;
 #[derive(Subcommand)]
 pub enum KeyCommand {
     /// The machines that ask, with the fingerprints of their ssh host keys
-    List(KeyListArgs),
+    List(ShowArgs),
     /// Let a machine in: the controller that listens goes on with it
     Accept(KeyDecideArgs),
     /// Turn a machine away
@@ -25,15 +25,6 @@ impl KeyCommand {
     pub fn json(&self) -> bool {
         matches!(self, KeyCommand::List(args) if args.json)
     }
-}
-
-#[derive(Args)]
-pub struct KeyListArgs {
-    #[command(flatten)]
-    repository: RepositoryArgs,
-    /// One JSON object per line
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Args)]

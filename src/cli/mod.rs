@@ -235,6 +235,28 @@ pub struct ConnectArgs {
     ask_sudo_pass: bool,
 }
 
+/// Of a command that only shows what git, or this machine, has.
+#[derive(Args)]
+pub struct ShowArgs {
+    #[command(flatten)]
+    repository: RepositoryArgs,
+    /// One JSON object per line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Of a command that shows what hosts say.
+#[derive(Args)]
+pub struct AskArgs {
+    #[command(flatten)]
+    repository: RepositoryArgs,
+    #[command(flatten)]
+    connect: ConnectArgs,
+    /// One JSON object per line
+    #[arg(long)]
+    json: bool,
+}
+
 /// How a run goes over its hosts.
 #[derive(Args, Clone, Default)]
 pub struct WaveArgs {

@@ -6,11 +6,12 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::change::{ChangeArgs, carry_out};
+use super::cluster::sync;
 use super::context::{Context, cache_folder, now, short};
 use super::opened::Opened;
 use super::print::{Color, Printer, clean};
 use super::recover::{self, RecoverArgs, as_json, known, painted};
-use super::{Ended, RepositoryArgs, process};
+use super::{Ended, RepositoryArgs, ShowArgs, process};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::cluster;
 use crate::engine::commit::commit_edit;
@@ -27,7 +28,7 @@ pub enum NodeCommand {
     /// Take a host that ssh reaches into the cluster: it gets a role, and is made what that role says
     Add(NodeAddArgs),
     /// The nodes, in the order in which they joined
-    List(NodeListArgs),
+    List(ShowArgs),
     /// What git has of a node
     Show(NodeShowArgs),
     /// Take a node out of the cluster, its processes first; the others get the roles that they should have then
@@ -66,27 +67,21 @@ pub struct NodeAddArgs {
     address: String,
     /// The role it gets if it is large enough for it
     #[arg(long, value_name = "ROLE")]
-    preferred_role: Option<String>,
+    preferred_role: Option<Role>,
     /// The user to log in as
     #[arg(long)]
     user: Option<String>,
     /// The port of its ssh
     #[arg(long)]
     port: Option<u16>,
+    /// Bring the processes of this role of processes.yaml along; may be given several times
+    #[arg(long = "process", value_name = "ROLE")]
+    processes: Vec<String>,
     /// Become root by sudo
     #[arg(long)]
     sudo: bool,
     #[command(flatten)]
     change: ChangeArgs,
-}
-
-#[derive(Args)]
-pub struct NodeListArgs {
-    #[command(flatten)]
-    repository: RepositoryArgs,
-    /// One JSON object per line
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Args)]
@@ -181,13 +176,19 @@ fn cordon(args: &NodeCordonArgs, printer: &Printer, cordoned: bool) -> Ended {
 }
 
 async fn add(args: NodeAddArgs, printer: Arc<Printer>) -> Ended {
-    let preferred = args.preferred_role.as_deref().map(str::parse::<Role>).transpose();
-    let preferred = preferred.map_err(|why| Diagnostic::new(Code::Usage, why))?;
+    let preferred = args.preferred_role;
     let mut host = Host::new(&args.id, &args.address);
-    (host.user, host.port, host.sudo) = (args.user, args.port, args.sudo);
+    (host.user, host.port, host.sudo) = (args.user.clone(), args.port, args.sudo);
     let mut node = Node { host, role: None, preferred, joined: time_text(now()), resources: None, cordoned: false };
-    // What git would refuse is refused before the host is asked.
     let opened = Opened::at(&args.change.repository, None)?;
+    let there = |known: &&Node| (&known.host.id, &known.host.address, known.host.port) == (&args.id, &args.address, args.port);
+    if cluster::read(&opened.snapshot)?.nodes.iter().any(|known| there(&known)) {
+        // The commit is there; a controller that went away may have left the rest.
+        printer.say(&format!("{} is a node already: all of them are made what git says.", clean(&args.id)));
+        let code = sync(&args.change, printer.clone()).await?;
+        return if code == 0 { bring_all(&args, printer).await } else { Ok(code) };
+    }
+    // What git would refuse is refused before the host is asked.
     cluster::add(&opened.snapshot, node.clone())?;
     let context = Context::open(&args.change.repository, &args.change.connect, printer.clone())?;
     let found = facts(&context, &node.host).await?;
@@ -203,7 +204,22 @@ async fn add(args: NodeAddArgs, printer: Arc<Printer>) -> Ended {
         printer.fault(&note.detail(format!("It has {}.", lacking.join(", "))));
     }
     node.resources = Some(found);
-    carry_out(&args.change, printer, |snapshot| cluster::add(snapshot, node.clone())).await
+    let code = carry_out(&args.change, printer.clone(), |snapshot| cluster::add(snapshot, node.clone())).await?;
+    if code == 0 { bring_all(&args, printer).await } else { Ok(code) }
+}
+
+/// The processes that are to come with a node, and are not there yet.
+async fn bring_all(args: &NodeAddArgs, printer: Arc<Printer>) -> Ended {
+    for role in &args.processes {
+        if processes(&args.change.repository, &args.id)?.iter().any(|process| process.role == *role) {
+            continue;
+        }
+        let code = process::bring(&process::AddArgs::of(&args.id, role, &args.change), printer.clone()).await?;
+        if code != 0 {
+            return Ok(code);
+        }
+    }
+    Ok(0)
 }
 
 async fn facts(context: &Context, host: &Host) -> Result<Resources> {
@@ -214,7 +230,7 @@ async fn facts(context: &Context, host: &Host) -> Result<Resources> {
     found
 }
 
-fn list(args: &NodeListArgs, printer: &Printer) -> Ended {
+fn list(args: &ShowArgs, printer: &Printer) -> Ended {
     let opened = Opened::at(&args.repository, args.repository.commit.as_deref())?;
     let cluster = cluster::read(&opened.snapshot)?;
     let width = |of: fn(&Node) -> usize| cluster.nodes.iter().map(of).max().unwrap_or_default();

@@ -10,7 +10,7 @@ use super::change::{ChangeArgs, prepare, reconcile};
 use super::context::Context;
 use super::opened::Opened;
 use super::print::{Color, Paint, Printer, clean};
-use super::{ConnectArgs, Ended, RepositoryArgs};
+use super::{AskArgs, Ended, RepositoryArgs};
 use crate::agent::protocol::Call;
 use crate::diagnostic::{Code, Diagnostic, Result, nearest};
 use crate::engine::event::Summary;
@@ -27,7 +27,7 @@ pub enum ProcessCommand {
     /// Bring the processes of a role to a node, and say how each is configured
     Add(AddArgs),
     /// The processes, as they are wanted and as they are
-    List(ListArgs),
+    List(AskArgs),
     /// Processes are to be online
     Start(TurnArgs),
     /// Processes are to be offline
@@ -65,15 +65,11 @@ pub struct AddArgs {
     change: ChangeArgs,
 }
 
-#[derive(Args)]
-pub struct ListArgs {
-    #[command(flatten)]
-    repository: RepositoryArgs,
-    #[command(flatten)]
-    connect: ConnectArgs,
-    /// One JSON object per line
-    #[arg(long)]
-    json: bool,
+impl AddArgs {
+    /// The processes of a role, managed and as its template has them.
+    pub fn of(node: &str, role: &str, change: &ChangeArgs) -> AddArgs {
+        AddArgs { node: node.to_owned(), role: role.to_owned(), overrides: Vec::new(), unmanaged: false, change: change.clone() }
+    }
 }
 
 #[derive(Args)]
@@ -116,7 +112,7 @@ pub async fn run(command: ProcessCommand, color: Color) -> Ended {
     }
 }
 
-async fn bring(args: &AddArgs, printer: Arc<Printer>) -> Ended {
+pub async fn bring(args: &AddArgs, printer: Arc<Printer>) -> Ended {
     let mut overrides = Map::new();
     for text in &args.overrides {
         let Some((name, value)) = text.split_once('=') else {
@@ -159,8 +155,8 @@ pub async fn stop(change: &ChangeArgs, printer: Arc<Printer>, ids: &[String], fo
     let cluster = wanted(&change.repository)?;
     managed(&cluster, ids, "stopped")?;
     let states = states(change, printer.clone(), &cluster).await?;
-    quorum(&cluster, ids, &states, force)?;
-    let why = format!("Stop {}", ids.join(", "));
+    let notes = quorum(&cluster, ids, &states, force, &printer)?;
+    let why = message("Stop", ids, &notes);
     committed(change, printer, &cluster, ids, |snapshot| turn(snapshot, ids, false, &why)).await
 }
 
@@ -168,14 +164,15 @@ pub async fn stop(change: &ChangeArgs, printer: Arc<Printer>, ids: &[String], fo
 pub async fn take_out(change: &ChangeArgs, printer: Arc<Printer>, ids: &[String], force: bool) -> Ended {
     let cluster = wanted(&change.repository)?;
     let before = states(change, printer.clone(), &cluster).await?;
-    quorum(&cluster, ids, &before, force)?;
+    let mut notes = quorum(&cluster, ids, &before, force, &printer)?;
     let state = |states: &BTreeMap<String, State>, id: &str| states.get(id).cloned().unwrap_or(State::Unknown);
     let mut running = Vec::new();
     for id in ids {
         let (_, process) = found(&cluster, id)?;
         match state(&before, id) {
             _ if process.managed => running.extend(process.online.then(|| id.clone())),
-            state if state.is_down() || force => {}
+            state if state.is_down() => {}
+            state if force => notes.push(format!("Forced: {id} is {state}, and nobody here can stop it")),
             state => {
                 return Err(Diagnostic::new(Code::Usage, format!("{id} is {state}, and it is not managed"))
                     .detail("Nobody here starts or stops it: it has to be offline or failed before it can go.")
@@ -185,20 +182,23 @@ pub async fn take_out(change: &ChangeArgs, printer: Arc<Printer>, ids: &[String]
         }
     }
     if !running.is_empty() {
-        let why = format!("Stop {}", running.join(", "));
+        let why = message("Stop", &running, &notes);
         let code = committed(change, printer.clone(), &cluster, &running, |snapshot| turn(snapshot, &running, false, &why)).await?;
         if code == 8 {
             return Ok(code);
         }
         let after = states(change, printer.clone(), &cluster).await?;
-        let left: Vec<&String> =
-            running.iter().filter(|id| matches!(state(&after, id), State::Online | State::Starting | State::Stopping)).collect();
-        for id in left {
-            // It counts as failed, and what failed may go.
-            printer.fault(&Diagnostic::warning(Code::Failed, format!("{id} does not stop: it goes as failed")));
+        for id in &running {
+            // It counts as failed, and what failed may go. One without a unit is nothing that could stop.
+            let (state, has_unit) = (state(&after, id), found(&cluster, id)?.1.unit.is_some());
+            if has_unit && !state.is_down() {
+                let note = format!("{id} is {state} and does not stop: it goes as failed");
+                printer.fault(&Diagnostic::warning(Code::Failed, note.clone()));
+                notes.push(note);
+            }
         }
     }
-    let why = format!("Remove {}", ids.join(", "));
+    let why = message("Remove", ids, &notes);
     committed(change, printer, &cluster, ids, |snapshot| remove(snapshot, ids, &why)).await
 }
 
@@ -248,15 +248,24 @@ fn managed(cluster: &Cluster, ids: &[String], what: &str) -> Result<()> {
     Ok(())
 }
 
-fn quorum(cluster: &Cluster, ids: &[String], states: &BTreeMap<String, State>, force: bool) -> Result<()> {
+/// Refuses what would take its quorum from a role. Where it is forced all the same, what it breaks is told, and goes into the commit.
+fn quorum(cluster: &Cluster, ids: &[String], states: &BTreeMap<String, State>, force: bool, printer: &Printer) -> Result<Vec<String>> {
     let going: Vec<&Process> = ids.iter().map(|id| found(cluster, id).map(|(_, process)| process)).collect::<Result<_>>()?;
     let online = |process: &Process| states.get(&process.id) == Some(&State::Online);
-    match breaks_quorum(&going, &cluster.processes, &online) {
-        Some(why) if !force => {
-            Err(Diagnostic::new(Code::Usage, format!("that would break the cluster: {why}")).hint("--force does it all the same").into())
-        }
-        _ => Ok(()),
+    let Some(why) = breaks_quorum(&going, &cluster.processes, &online) else { return Ok(Vec::new()) };
+    if !force {
+        return Err(Diagnostic::new(Code::Usage, format!("that would break the cluster: {why}"))
+            .hint("--force does it all the same")
+            .into());
     }
+    let note = format!("Forced: {why}");
+    printer.say(&clean(&note));
+    Ok(vec![note])
+}
+
+/// The message of a commit: what is done, and why it may be.
+fn message(what: &str, ids: &[String], notes: &[String]) -> String {
+    format!("{what} {}\n\n{}", ids.join(", "), notes.join("\n")).trim().to_owned()
 }
 
 /// What nodes say when they are asked.
@@ -287,6 +296,7 @@ pub async fn asked(context: &Context, cluster: &Cluster, nodes: impl Iterator<It
         .map(|(node, list)| (node.clone(), list.iter().filter_map(|process| Some((process.id.clone(), process.unit.clone()?))).collect()))
         .collect();
     let (work, units) = (context.work.clone(), Arc::new(units));
+    let asked: Vec<String> = hosts.iter().map(|host| host.id.clone()).collect();
     let answers = on_all(&context.work, hosts, &mut Summary::default(), move |host| {
         let (work, units) = (work.clone(), units.clone());
         async move {
@@ -305,24 +315,40 @@ pub async fn asked(context: &Context, cluster: &Cluster, nodes: impl Iterator<It
     })
     .await;
     context.printer.faults();
-    let online = answers.iter().map(|(node, _)| node.clone()).collect();
-    Ok(Seen { online, states: answers.into_iter().flat_map(|(_, states)| states).collect() })
+    let online: BTreeSet<String> = answers.iter().map(|(node, _)| node.clone()).collect();
+    let mut states = BTreeMap::new();
+    for (node, found) in answers {
+        let found: BTreeMap<String, State> = found.into_iter().collect();
+        context.keep(&seen_key(&node), &found);
+        states.extend(found);
+    }
+    for node in asked.iter().filter(|node| !online.contains(*node)) {
+        let before =
+            context.store.get(&seen_key(node))?.and_then(|entry| serde_json::from_slice::<BTreeMap<String, State>>(&entry.value).ok());
+        states.extend(before.into_iter().flatten().map(|(id, state)| (id, state.inhibited())));
+    }
+    Ok(Seen { online, states })
+}
+
+/// What a node said of its processes when it was last asked.
+fn seen_key(node: &str) -> String {
+    format!("processes/{node}")
 }
 
 /// Asks systemd of units: a paragraph for each, in their order.
 fn show(units: &[(String, String)]) -> Call {
     // A unit is one word without quotes: the reader of processes holds it.
     let names: Vec<&str> = units.iter().map(|(_, unit)| unit.as_str()).collect();
-    let command = format!("systemctl show --no-pager -p ActiveState -p Result -- {}", names.join(" "));
+    let command = format!("systemctl show --no-pager -p ActiveState -p SubState -p Result -- {}", names.join(" "));
     Call { function: "cmd.run".to_owned(), args: vec![Value::Str(command)], kwargs: [("python_shell", false)].into_iter().collect() }
 }
 
 fn state_of(paragraph: &str) -> State {
     let field = |name: &str| paragraph.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default();
-    State::of_unit(field("ActiveState"), field("Result"))
+    State::of_unit(field("ActiveState"), field("SubState"), field("Result"))
 }
 
-async fn list(args: &ListArgs, printer: Arc<Printer>) -> Ended {
+async fn list(args: &AskArgs, printer: Arc<Printer>) -> Ended {
     let cluster = wanted(&args.repository)?;
     let context = Context::open(&args.repository, &args.connect, printer.clone())?;
     let states = asked(&context, &cluster, with_units(&cluster)).await?.states;

@@ -8,15 +8,14 @@ use serde_json::json;
 use super::change::{ChangeArgs, carry_out};
 use super::opened::Opened;
 use super::print::{Color, Paint, Printer, clean};
-use super::{Ended, RepositoryArgs};
-use crate::diagnostic::{Code, Diagnostic};
+use super::{Ended, ShowArgs};
 use crate::engine::cluster;
 use crate::fleet::role::Role;
 
 #[derive(Subcommand)]
 pub enum RoleCommand {
     /// The roles of all nodes, and what they should be
-    Show(RoleShowArgs),
+    Show(ShowArgs),
     /// Give a node a role; the others are calculated anew
     Assign(RoleAssignArgs),
     /// Give every node the role that it should have by the number of nodes
@@ -34,20 +33,11 @@ impl RoleCommand {
 }
 
 #[derive(Args)]
-pub struct RoleShowArgs {
-    #[command(flatten)]
-    repository: RepositoryArgs,
-    /// One JSON object per line
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
 pub struct RoleAssignArgs {
     /// The node's minion id
     node: String,
     /// monolith, edge, core, data, message, observe, compute or app
-    role: String,
+    role: Role,
     #[command(flatten)]
     change: ChangeArgs,
 }
@@ -56,15 +46,12 @@ pub async fn run(command: RoleCommand, color: Color) -> Ended {
     let printer = Arc::new(Printer::new(command.json(), color));
     match command {
         RoleCommand::Show(args) => show(&args, &printer),
-        RoleCommand::Assign(args) => {
-            let role: Role = args.role.parse().map_err(|why: String| Diagnostic::new(Code::Usage, why))?;
-            carry_out(&args.change, printer, |snapshot| cluster::assign(snapshot, &args.node, role)).await
-        }
+        RoleCommand::Assign(args) => carry_out(&args.change, printer, |snapshot| cluster::assign(snapshot, &args.node, args.role)).await,
         RoleCommand::Recalculate(args) => carry_out(&args, printer, |snapshot| cluster::recalculate(snapshot)).await,
     }
 }
 
-fn show(args: &RoleShowArgs, printer: &Printer) -> Ended {
+fn show(args: &ShowArgs, printer: &Printer) -> Ended {
     let opened = Opened::at(&args.repository, args.repository.commit.as_deref())?;
     let cluster = cluster::read(&opened.snapshot)?;
     let width = cluster.nodes.iter().map(|node| node.host.id.len()).max().unwrap_or_default();

@@ -12,17 +12,19 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, interval};
 
 use super::change::{ChangeArgs, carry_out};
+use super::cluster::sync;
 use super::context::{Context, hostname, now, own_key, state_folder, store_of, who};
 use super::opened::Opened;
 use super::print::{Color, Printer, clean};
-use super::{ConnectArgs, Ended, RepositoryArgs};
+use super::{ConnectArgs, Ended, RepositoryArgs, ShowArgs};
 use crate::diagnostic::{Code, Diagnostic, Result, Severity};
 use crate::engine::cluster;
 use crate::engine::history::time_text;
 use crate::enrol::desk::{Desk, Next, Request};
-use crate::enrol::message::Reply;
+use crate::enrol::message::{Registration, Reply};
 use crate::enrol::token::{self, Token, TokenRecord, base32};
 use crate::enrol::wire::{Asked, Identity, PORT, serve};
+use crate::fleet::cluster::{Cluster, Node};
 use crate::fleet::role::Role;
 use crate::store::Store;
 
@@ -31,7 +33,7 @@ pub enum TokenCommand {
     /// Make a token for one machine, and with --listen let it in
     Create(Box<CreateArgs>),
     /// The tokens, and what became of them
-    List(ListArgs),
+    List(ShowArgs),
     /// Make a token worthless
     Revoke(RevokeArgs),
 }
@@ -56,7 +58,7 @@ pub struct CreateArgs {
     expires: u64,
     /// The role that the machine prefers, whatever it says itself
     #[arg(long, value_name = "ROLE")]
-    preferred_role: Option<String>,
+    preferred_role: Option<Role>,
     /// Listen on when the token has been used, for other tokens and for machines without one
     #[arg(long, requires = "listen")]
     stay: bool,
@@ -67,15 +69,6 @@ pub struct CreateArgs {
     repository: RepositoryArgs,
     #[command(flatten)]
     connect: ConnectArgs,
-    /// One JSON object per line
-    #[arg(long)]
-    json: bool,
-}
-
-#[derive(Args)]
-pub struct ListArgs {
-    #[command(flatten)]
-    repository: RepositoryArgs,
     /// One JSON object per line
     #[arg(long)]
     json: bool,
@@ -102,7 +95,7 @@ pub async fn run(command: TokenCommand, color: Color) -> Ended {
     }
 }
 
-fn list(args: &ListArgs, printer: &Printer) -> Ended {
+fn list(args: &ShowArgs, printer: &Printer) -> Ended {
     let now = now();
     let tokens = token::all(store_of(&args.repository)?.as_ref())?;
     for token in &tokens {
@@ -122,7 +115,6 @@ fn list(args: &ListArgs, printer: &Printer) -> Ended {
 }
 
 async fn create(args: CreateArgs, printer: Arc<Printer>) -> Ended {
-    let role = args.preferred_role.as_deref().map(str::parse::<Role>).transpose().map_err(|why| Diagnostic::new(Code::Usage, why))?;
     let store = store_of(&args.repository)?;
     let identity = Identity::of(&kept(&state_folder().join("enrol_key"), Identity::make)?)?;
     // Who listens first, has the address before anybody is told it.
@@ -133,7 +125,7 @@ async fn create(args: CreateArgs, printer: Arc<Printer>) -> Ended {
     };
     let made = Token::new(identity.pin)?;
     let (id, text) = (made.id.clone(), made.to_text());
-    let record = TokenRecord::new(&made, who(), now(), args.expires * 60, role.map(|role| role.name().to_owned()));
+    let record = TokenRecord::new(&made, who(), now(), args.expires * 60, args.preferred_role.map(|role| role.name().to_owned()));
     token::keep(store.as_ref(), &record)?;
     let command = format!("basalt join {address} --token {text}");
     let fingerprint = grouped(&identity.pin);
@@ -219,6 +211,12 @@ fn ssh_key() -> Result<String> {
     Ok(text.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
 }
 
+/// Whether a machine is a node already: it has the same name and the same host keys.
+fn is_node(cluster: &Cluster, asks: &Registration) -> bool {
+    let same = |node: &Node| node.host.id == asks.id && node.host.host_keys == asks.host_keys;
+    !asks.host_keys.is_empty() && cluster.nodes.iter().any(same)
+}
+
 /// Where machines knock, until the token has been used.
 struct Door {
     args: CreateArgs,
@@ -231,9 +229,10 @@ type Joining<'a> = Pin<Box<dyn Future<Output = Reply> + 'a>>;
 
 impl Door {
     async fn open(self, mut asked: mpsc::Receiver<Asked>) -> Ended {
-        let taken = |id: &str| -> Result<bool> {
+        let taken = |asks: &Registration| -> Result<bool> {
             let opened = Opened::at(&self.args.repository, None)?;
-            Ok(opened.roster(&self.args.repository)?.get(id).is_some())
+            let known = opened.roster(&self.args.repository)?.get(&asks.id).is_some();
+            Ok(known && !is_node(&cluster::read(&opened.snapshot)?, asks))
         };
         let opened = Opened::at(&self.args.repository, None)?;
         let cluster = cluster::read(&opened.snapshot)?.id;
@@ -321,7 +320,15 @@ impl Door {
         self.reach(&node.host).await?;
         let (repository, connect) = (self.args.repository.clone(), self.args.connect.clone());
         let change = ChangeArgs::whole(repository, connect, true, self.args.json).waiting(self.args.lock_timeout);
-        let ended = carry_out(&change, self.printer.clone(), |snapshot| cluster::add(snapshot, node.clone())).await;
+        let begun = is_node(&cluster::read(&Opened::at(&self.args.repository, None)?.snapshot)?, &request.registration);
+        let ended = match begun {
+            // The commit is there: a controller that went away in the middle has left the rest.
+            true => sync(&change, self.printer.clone()).await,
+            false => carry_out(&change, self.printer.clone(), |snapshot| cluster::add(snapshot, node.clone())).await,
+        };
+        if begun && !matches!(ended, Ok(0 | 4)) {
+            let _ = carry_out(&change, self.printer.clone(), |snapshot| cluster::remove(snapshot, &id)).await;
+        }
         match ended {
             // Others that could not be reached get their new role when they are there again.
             Ok(0 | 4) => {}

@@ -32,10 +32,22 @@ impl Change {
         message: String,
         snapshot: &Snapshot,
         before: Cluster,
+        after: Cluster,
+        files: BTreeMap<String, Option<String>>,
+    ) -> Result<Change> {
+        Change::telling(message, snapshot, before, after, files, &|_| {})
+    }
+
+    /// The same; `tell` knows more of how a node came to its role.
+    fn telling(
+        message: String,
+        snapshot: &Snapshot,
+        before: Cluster,
         mut after: Cluster,
         mut files: BTreeMap<String, Option<String>>,
+        tell: &dyn Fn(&mut Assigned),
     ) -> Result<Change> {
-        let roles = after.assign();
+        let mut roles = after.assign();
         for (node, assigned) in after.nodes.iter_mut().zip(&roles) {
             node.role = Some(assigned.role);
             if assigned.changes() {
@@ -47,6 +59,12 @@ impl Change {
                 files.insert(path, Some(with(&text, "role", Some(assigned.role.name()))));
             }
         }
+        roles.iter_mut().for_each(tell);
+        let changed = roles.iter().filter(|node| node.changes());
+        let why: Vec<String> = changed
+            .map(|node| format!("{}: {} → {} ({})", node.id, node.before.map_or("new", Role::name), node.role, node.reason))
+            .collect();
+        let message = format!("{message}\n\n{}", why.join("\n")).trim().to_owned();
         Ok(Change { edit: Edit { message, files }, before, after, roles })
     }
 }
@@ -129,14 +147,15 @@ pub fn assign(snapshot: &Snapshot, id: &str, role: Role) -> Result<Change> {
         (node.role, node.preferred) = (Some(role), Some(role));
     }
     let was = node.role;
-    let mut change = Change::new(format!("Assign the role {role} to {id}"), snapshot, before, after, BTreeMap::from([(path, Some(text))]))?;
-    for node in change.roles.iter_mut().filter(|node| node.id == id) {
-        node.before = was;
-        if node.role == role {
-            node.reason = "assigned".to_owned();
+    let tell = |node: &mut Assigned| {
+        if node.id == id {
+            node.before = was;
+            if node.role == role {
+                node.reason = "assigned".to_owned();
+            }
         }
-    }
-    Ok(change)
+    };
+    Change::telling(format!("Assign the role {role} to {id}"), snapshot, before, after, BTreeMap::from([(path, Some(text))]), &tell)
 }
 
 /// All nodes and processes go from git.

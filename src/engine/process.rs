@@ -1,6 +1,6 @@
 //! Processes in a state repository: the edits by which they come, go, start and stop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::cluster;
 use super::commit::Edit;
@@ -9,7 +9,7 @@ use super::repository::Snapshot;
 use crate::diagnostic::{Code, Diagnostic, Result, nearest};
 use crate::fleet::process::{FILE, Process, ProcessRole, Processes, path_of, placed, roles, to_value};
 use crate::lang::jinja::dump::yaml;
-use crate::value::Map;
+use crate::value::{Map, Value};
 
 /// A role as it is for a node: `grains` are its facts, `overrides` go before all else.
 fn role_of(snapshot: &Snapshot, role: &str, node: &str, address: &str, grains: &Map, overrides: &Map) -> Result<ProcessRole> {
@@ -21,7 +21,17 @@ fn role_of(snapshot: &Snapshot, role: &str, node: &str, address: &str, grains: &
     let mut names: Map = [("node", node), ("address", address)].into_iter().collect();
     names.insert("multiplicity", 1);
     overrides.iter().for_each(|(name, value)| drop(names.insert(name.clone(), value.clone())));
-    let text = lone::render(FILE, &String::from_utf8_lossy(&file.bytes), grains.clone(), names)?;
+    let template = String::from_utf8_lossy(&file.bytes);
+    let words: BTreeSet<&str> = template.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+    for name in overrides.0.keys().filter_map(Value::as_str).filter(|name| !words.contains(name)) {
+        let fault = Diagnostic::new(Code::Usage, format!("{FILE} asks nowhere for {name:?}: overriding it would change nothing"));
+        return Err(match nearest(name, words.iter().copied().filter(|word| word.len() > 2)) {
+            Some(near) => fault.hint(format!("did you mean {near:?}?")),
+            None => fault.hint("the template says what can be overridden: {{ multiplicity }}"),
+        }
+        .into());
+    }
+    let text = lone::render(FILE, &template, grains.clone(), names)?;
     let all = roles(&text, FILE)?;
     let known: Vec<String> = all.iter().map(|role| role.name.clone()).collect();
     all.into_iter().find(|found| found.name == role).ok_or_else(|| {

@@ -87,8 +87,8 @@ pub struct Desk<'a> {
     pub cluster: String,
     /// The public key by which the controller comes.
     pub key: String,
-    /// Whether a name is taken by a host or node.
-    pub taken: &'a (dyn Fn(&str) -> Result<bool> + Send + Sync),
+    /// Whether the name that a machine would like is another one's.
+    pub taken: &'a (dyn Fn(&Registration) -> Result<bool> + Send + Sync),
 }
 
 impl Desk<'_> {
@@ -106,7 +106,7 @@ impl Desk<'_> {
         registration.check()?;
         let waiting = all(self.store, now)?;
         let id = registration.id.clone();
-        if (self.taken)(&id)? {
+        if (self.taken)(&registration)? {
             return Err(Diagnostic::new(Code::Usage, format!("there is a host {id} already")).into());
         }
         // The same machine, once more.
@@ -266,7 +266,7 @@ mod tests {
     }
 
     fn desk(store: &DiskStore) -> Desk<'_> {
-        Desk { store, cluster: "c1".into(), key: "ssh-ed25519 AAAA".into(), taken: &|id| Ok(id == "old") }
+        Desk { store, cluster: "c1".into(), key: "ssh-ed25519 AAAA".into(), taken: &|asks| Ok(asks.id == "old") }
     }
 
     #[test]

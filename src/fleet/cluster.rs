@@ -18,7 +18,8 @@ use std::collections::BTreeMap;
 use super::process::{self, Process, Processes};
 use super::role::{Assigned, Member, Resources, Role, Scale, assign};
 use super::roster::{Host, Reader, Roster};
-use crate::diagnostic::{Code, Diagnostic, Result, Span, nearest};
+use super::strict::Strict;
+use crate::diagnostic::{Code, Diagnostic, Result, nearest};
 use crate::value::{Map, Pairs, Value};
 use crate::yaml::{self, Data, Node as Yaml, Place};
 
@@ -96,35 +97,29 @@ impl Cluster {
     }
 
     fn settings(&mut self, text: &str) -> Result<()> {
-        let file = File { path: FILE, text };
-        let entries = file.mapping(yaml::load_spanned(text, FILE)?, "a mapping with the key `cluster`")?;
-        for (key, place, value) in entries {
-            if key != "cluster" {
-                return Err(file.unknown(place, &key, &["cluster"]));
-            }
-            for (key, place, value) in file.mapping(value, "a mapping")? {
+        let file = Strict { file: FILE, text };
+        for (_, _, value) in file.map(yaml::load_spanned(text, FILE)?, &["cluster"])? {
+            for (key, _, value) in file.map(value, &CLUSTER)? {
                 match key.as_str() {
                     "id" => self.id = value.into_value().to_text(),
                     "roles" => self.roles(&file, value)?,
                     "master" => self.master = Some(value.into_value().to_text()).filter(|address| !address.is_empty()),
                     // How a controller is found is not a cluster's business.
-                    "discovery" => {}
-                    _ => return Err(file.unknown(place, &key, &CLUSTER)),
+                    _ => {}
                 }
             }
         }
         Ok(())
     }
 
-    fn roles(&mut self, file: &File<'_>, value: Yaml) -> Result<()> {
-        for (key, place, value) in file.mapping(value, "a mapping")? {
+    fn roles(&mut self, file: &Strict<'_>, value: Yaml) -> Result<()> {
+        for (key, _, value) in file.map(value, &["assignment", "rebalance_on_join"])? {
             let (at, value) = (value.place, value.into_value());
             match (key.as_str(), &value) {
                 ("assignment", Value::Str(how)) if how == "automatic" || how == "manual" => self.automatic = how == "automatic",
-                ("assignment", _) => return Err(file.error(at, "`assignment` is automatic or manual".to_owned())),
+                ("assignment", _) => return Err(file.fault(at, "`assignment` is automatic or manual").into()),
                 ("rebalance_on_join", Value::Bool(wished)) => self.rebalance = *wished,
-                ("rebalance_on_join", _) => return Err(file.error(at, "`rebalance_on_join` is true or false".to_owned())),
-                _ => return Err(file.unknown(place, &key, &["assignment", "rebalance_on_join"])),
+                _ => return Err(file.fault(at, "`rebalance_on_join` is true or false").into()),
             }
         }
         Ok(())
@@ -246,7 +241,7 @@ fn node_info() -> Value {
 }
 
 fn node(path: &str, text: &str) -> Result<(Node, Vec<Diagnostic>)> {
-    let file = File { path, text };
+    let file = Strict { file: path, text };
     let top = Place { line: 1, column: 1 };
     let id = path.strip_prefix(FOLDER).and_then(|name| name.strip_suffix(".yaml")).unwrap_or(path).to_owned();
     let mut reader = Reader::new(text, path);
@@ -254,20 +249,17 @@ fn node(path: &str, text: &str) -> Result<(Node, Vec<Diagnostic>)> {
     let mut node = Node { host: Host::new("", ""), role: None, preferred: None, joined: String::new(), resources: None, cordoned: false };
     let mut host_keys = Vec::new();
     let mut entries = Pairs::new();
-    for (key, place, value) in file.mapping(yaml::load_spanned(text, path)?, "a mapping with the key `host`")? {
+    let known: Vec<&str> = NODE.into_iter().chain(Reader::keys()).collect();
+    for (key, place, value) in file.map(yaml::load_spanned(text, path)?, &known)? {
         let at = value.place;
         match key.as_str() {
             "role" => node.role = file.role(at, value.into_value())?,
             "preferred_role" => node.preferred = file.role(at, value.into_value())?,
             "joined" => node.joined = value.into_value().to_text(),
             "resources" => node.resources = Some(file.resources(value)?),
-            "cordoned" => {
-                let value = value.into_value();
-                node.cordoned = value.as_bool().ok_or_else(|| file.error(at, "`cordoned` is true or false".to_owned()))?;
-            }
+            "cordoned" => node.cordoned = file.flag(value, "cordoned")?,
             "host_keys" => host_keys = file.host_keys(at, value.into_value())?,
-            _ if Reader::knows(&key) => drop(entries.insert(Value::Str(key), (place, value))),
-            _ => return Err(file.unknown(place, &key, &[&NODE[..], &Reader::KEYS].concat())),
+            _ => drop(entries.insert(Value::Str(key), (place, value))),
         }
     }
     node.host = reader.host(id, top, Yaml { place: top, data: Data::Map(entries) }, &Map::new())?;
@@ -284,43 +276,14 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// A file being read: for errors with their place.
-struct File<'a> {
-    path: &'a str,
-    text: &'a str,
-}
-
-impl File<'_> {
-    fn error(&self, place: Place, what: String) -> Box<Diagnostic> {
-        let fault = Diagnostic::new(Code::Settings, what).at(Span::new(self.path, place.line, place.column));
-        // A node may have a password.
-        if self.text.contains("passwd") { fault.into() } else { fault.excerpt_of(self.text).into() }
-    }
-
-    fn unknown(&self, place: Place, key: &str, known: &[&str]) -> Box<Diagnostic> {
-        let fault = *self.error(place, format!("there is no key `{key}` here"));
-        let hint = match nearest(key, known.iter().copied()) {
-            Some(near) => format!("did you mean {near:?}?"),
-            None => format!("there are {}", known.join(", ")),
-        };
-        fault.hint(hint).into()
-    }
-
-    fn mapping(&self, node: Yaml, wanted: &str) -> Result<Vec<(String, Place, Yaml)>> {
-        match node.data {
-            Data::Map(entries) => Ok(entries.into_iter().map(|(key, (place, value))| (key.to_text(), place, value)).collect()),
-            Data::Scalar(Value::Null) => Ok(Vec::new()),
-            _ => Err(self.error(node.place, format!("this is {wanted}"))),
-        }
-    }
-
+impl Strict<'_> {
     /// Each becomes a line of a known_hosts: two words, and nothing else.
     fn host_keys(&self, place: Place, value: Value) -> Result<Vec<String>> {
         let keys: Vec<String> = value.as_list().unwrap_or_default().iter().map(Value::to_text).collect();
         let word = |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_graphic());
         let legal = |key: &String| key.split_once(' ').is_some_and(|(kind, key)| word(kind) && word(key));
         if keys.is_empty() || !keys.iter().all(legal) {
-            return Err(self.error(place, "`host_keys` is a list of public keys, `ssh-ed25519 AAAA…` each".to_owned()));
+            return Err(self.fault(place, "`host_keys` is a list of public keys, `ssh-ed25519 AAAA…` each").into());
         }
         Ok(keys)
     }
@@ -329,12 +292,12 @@ impl File<'_> {
         if value == Value::Null {
             return Ok(None);
         }
-        value.to_text().parse().map(Some).map_err(|why| self.error(place, why))
+        value.to_text().parse().map(Some).map_err(|why| self.fault(place, why).into())
     }
 
     fn resources(&self, value: Yaml) -> Result<Resources> {
         let mut resources = Resources { cpu_cores: 0, memory_gb: 0, storage_gb: 0 };
-        for (key, place, value) in self.mapping(value, "a mapping")? {
+        for (key, _, value) in self.map(value, &RESOURCES)? {
             let at = value.place;
             let value = value.into_value();
             let slot = match key.as_str() {
@@ -342,11 +305,10 @@ impl File<'_> {
                 "memory_gb" => &mut resources.memory_gb,
                 "storage_gb" => &mut resources.storage_gb,
                 // Said at registration; no rule asks for them.
-                "storage_type" | "network_speed" => continue,
-                _ => return Err(self.unknown(place, &key, &RESOURCES)),
+                _ => continue,
             };
             let number = value.as_int().and_then(|number| u64::try_from(number).ok());
-            *slot = number.ok_or_else(|| self.error(at, format!("`{key}` is a whole number")))?;
+            *slot = number.ok_or_else(|| self.fault(at, format!("`{key}` is a whole number")))?;
         }
         Ok(resources)
     }

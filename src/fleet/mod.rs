@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod process;
 pub mod role;
 pub mod roster;
+mod strict;
 pub mod target;
 
 pub use roster::{Host, Roster, Secret};

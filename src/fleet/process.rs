@@ -6,9 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::diagnostic::{Code, Diagnostic, Result, Span, nearest};
+use serde::{Deserialize, Serialize};
+
+use super::strict::Strict;
+use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::value::{Map, Value};
-use crate::yaml::{self, Data, Node, Place};
+use crate::yaml::{self, Node};
 
 /// Process roles.
 pub const FILE: &str = "processes.yaml";
@@ -60,27 +63,42 @@ pub struct Process {
 pub type Processes = BTreeMap<String, Vec<Process>>;
 
 /// How a process is, or is to be: the words of Halon's table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Nobody can say: its node is away, or nothing tells of it.
+    /// Nobody can say: nothing tells of it.
     Unknown,
     Offline,
     Starting,
     Online,
+    /// It was asked to stop, and brings what it does to an end.
+    Quiescing,
     Stopping,
     Failed(String),
+    /// Its node is away; what it was when it was last seen.
+    Inhibited(Box<State>),
 }
 
 impl State {
-    /// From what systemd says of its unit: `ActiveState` and `Result`.
-    pub fn of_unit(active: &str, result: &str) -> State {
+    /// From what systemd says of its unit: `ActiveState`, `SubState` and `Result`.
+    pub fn of_unit(active: &str, sub: &str, result: &str) -> State {
         match active {
+            // Its `ExecStop` runs; the signals come behind that.
+            "deactivating" if sub == "stop" => State::Quiescing,
             "active" | "reloading" => State::Online,
             "activating" => State::Starting,
             "deactivating" => State::Stopping,
             "failed" => State::Failed(result.to_owned()),
             "inactive" => State::Offline,
             _ => State::Unknown,
+        }
+    }
+
+    /// Of a process whose node cannot be asked any more.
+    pub fn inhibited(self) -> State {
+        match self {
+            State::Unknown | State::Inhibited(_) => self,
+            before => State::Inhibited(Box::new(before)),
         }
     }
 
@@ -97,9 +115,11 @@ impl fmt::Display for State {
             State::Offline => f.pad("offline"),
             State::Starting => f.pad("starting"),
             State::Online => f.pad("online"),
+            State::Quiescing => f.pad("quiescing"),
             State::Stopping => f.pad("stopping"),
             State::Failed(why) if why.is_empty() => f.pad("failed"),
             State::Failed(why) => write!(f, "failed ({why})"),
+            State::Inhibited(before) => write!(f, "inhibited ({before})"),
         }
     }
 }
@@ -180,17 +200,17 @@ const PROCESS: [&str; 9] = ["id", "role", "name", "endpoint", "managed", "wanted
 
 /// Reads `processes.yaml`, rendered for a node.
 pub fn roles(text: &str, file: &str) -> Result<Vec<ProcessRole>> {
-    let reader = Reader { text, file };
+    let reader = Strict { file, text };
     let mut roles = Vec::new();
-    for (_, place, value) in reader.map(yaml::load_spanned(text, file)?, &["roles"])? {
-        for role in reader.list(place, value)? {
+    for (_, _, value) in reader.map(yaml::load_spanned(text, file)?, &["roles"])? {
+        for role in reader.list(value)? {
             let place = role.place;
             let mut found = ProcessRole { name: String::new(), quorum: false, processes: Vec::new() };
-            for (key, place, value) in reader.map(role, &ROLE)? {
+            for (key, _, value) in reader.map(role, &ROLE)? {
                 match key.as_str() {
                     "name" => found.name = reader.name(value)?,
                     "quorum" => found.quorum = reader.flag(value, "quorum")?,
-                    _ => found.processes = reader.list(place, value)?.into_iter().map(|kind| reader.kind(kind)).collect::<Result<_>>()?,
+                    _ => found.processes = reader.list(value)?.into_iter().map(|kind| reader.kind(kind)).collect::<Result<_>>()?,
                 }
             }
             if found.name.is_empty() || found.processes.is_empty() {
@@ -204,10 +224,8 @@ pub fn roles(text: &str, file: &str) -> Result<Vec<ProcessRole>> {
 
 /// Reads a node's processes.
 pub fn processes(text: &str, file: &str) -> Result<Vec<Process>> {
-    let reader = Reader { text, file };
-    let node = yaml::load_spanned(text, file)?;
-    let place = node.place;
-    reader.list(place, node)?.into_iter().map(|process| reader.process(process)).collect()
+    let reader = Strict { file, text };
+    reader.list(yaml::load_spanned(text, file)?)?.into_iter().map(|process| reader.process(process)).collect()
 }
 
 /// The same as YAML's data.
@@ -239,12 +257,7 @@ impl Process {
     }
 }
 
-struct Reader<'a> {
-    text: &'a str,
-    file: &'a str,
-}
-
-impl Reader<'_> {
+impl Strict<'_> {
     fn kind(&self, node: Node) -> Result<Kind> {
         let place = node.place;
         let mut kind = Kind { name: String::new(), endpoint: None, multiplicity: 1, unit: None, configuration: Map::new() };
@@ -307,48 +320,6 @@ impl Reader<'_> {
         Ok(process)
     }
 
-    fn map(&self, node: Node, known: &[&str]) -> Result<Vec<(String, Place, Node)>> {
-        let place = node.place;
-        let entries = match node.data {
-            Data::Map(entries) => entries,
-            Data::Scalar(Value::Null) => return Ok(Vec::new()),
-            _ => return Err(self.fault(place, format!("a mapping belongs here, with {}", known.join(", "))).into()),
-        };
-        let mut found = Vec::new();
-        for (key, (place, value)) in entries {
-            let key = key.to_text();
-            if !known.contains(&key.as_str()) {
-                let fault = self.fault(place, format!("there is no key `{key}` here"));
-                return Err(match nearest(&key, known.iter().copied()) {
-                    Some(near) => fault.hint(format!("did you mean {near:?}?")),
-                    None => fault.hint(format!("there are {}", known.join(", "))),
-                }
-                .into());
-            }
-            found.push((key, place, value));
-        }
-        Ok(found)
-    }
-
-    fn list(&self, place: Place, node: Node) -> Result<Vec<Node>> {
-        match node.data {
-            Data::List(items) => Ok(items),
-            Data::Scalar(Value::Null) => Ok(Vec::new()),
-            _ => Err(self.fault(place, "a list belongs here").into()),
-        }
-    }
-
-    /// What becomes a part of ids, units and paths.
-    fn name(&self, node: Node) -> Result<String> {
-        let at = node.place;
-        let text = node.into_value().to_text();
-        let legal = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if text.is_empty() || text.len() > 200 || text.starts_with(['-', '.']) || !text.chars().all(legal) {
-            return Err(self.fault(at, format!("{text:?} cannot be a name: letters, digits, dots, dashes, _")).into());
-        }
-        Ok(text)
-    }
-
     fn word(&self, node: Node, key: &str) -> Result<String> {
         let at = node.place;
         let text = node.into_value().to_text();
@@ -358,11 +329,6 @@ impl Reader<'_> {
         Ok(text)
     }
 
-    fn flag(&self, node: Node, key: &str) -> Result<bool> {
-        let at = node.place;
-        node.into_value().as_bool().ok_or_else(|| self.fault(at, format!("`{key}` is true or false")).into())
-    }
-
     fn configuration(&self, node: Node) -> Result<Map> {
         let at = node.place;
         match node.into_value() {
@@ -370,10 +336,6 @@ impl Reader<'_> {
             Value::Null => Ok(Map::new()),
             _ => Err(self.fault(at, "`configuration` is a mapping of names to texts and numbers").into()),
         }
-    }
-
-    fn fault(&self, place: Place, what: impl Into<String>) -> Diagnostic {
-        Diagnostic::new(Code::Settings, what).at(Span::new(self.file, place.line, place.column)).excerpt_of(self.text)
     }
 }
 
@@ -458,8 +420,20 @@ mod tests {
 
     #[test]
     fn states_have_the_names_of_the_table() {
-        let names = [("active", ""), ("activating", ""), ("deactivating", ""), ("inactive", ""), ("failed", "exit-code"), ("", "")];
-        let names: Vec<String> = names.into_iter().map(|(active, result)| State::of_unit(active, result).to_string()).collect();
-        assert_eq!(names, ["online", "starting", "stopping", "offline", "failed (exit-code)", "unknown"]);
+        let units = [
+            ("active", "running", "", "online"),
+            ("activating", "start", "", "starting"),
+            ("deactivating", "stop", "", "quiescing"),
+            ("deactivating", "stop-sigterm", "", "stopping"),
+            ("inactive", "dead", "", "offline"),
+            ("failed", "failed", "exit-code", "failed (exit-code)"),
+            ("", "", "", "unknown"),
+        ];
+        for (active, sub, result, name) in units {
+            assert_eq!(State::of_unit(active, sub, result).to_string(), name);
+        }
+        let away = State::Failed("signal".into()).inhibited();
+        assert_eq!((away.to_string().as_str(), away.is_down()), ("inhibited (failed (signal))", false));
+        assert_eq!((away.clone().inhibited(), State::Unknown.inhibited()), (away, State::Unknown));
     }
 }

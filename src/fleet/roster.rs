@@ -156,11 +156,9 @@ impl<'a> Reader<'a> {
     }
 
     /// The keys of a host.
-    pub(super) const KEYS: [&'static str; 16] = KEYS;
-
-    /// Whether a host can have this key.
-    pub(super) fn knows(key: &str) -> bool {
-        KEYS.contains(&key) || key == "winrm" || WITHOUT_EFFECT.iter().any(|(name, _)| *name == key)
+    /// What a host can have.
+    pub(super) fn keys() -> impl Iterator<Item = &'static str> {
+        KEYS.into_iter().chain(["winrm"]).chain(WITHOUT_EFFECT.iter().map(|(name, _)| *name))
     }
 
     fn read(mut self, defaults: &Map) -> Result<Roster> {
