@@ -129,7 +129,7 @@ fn a_controller_killed_while_a_node_is_added_goes_on_where_it_was() {
     drop(running.wait());
     assert_eq!(lab["h2"].read("/etc/role"), None);
     // Git has it: the same command goes on, and makes everybody what git says.
-    lab["h2"].sh("touch /run/go").ok();
+    lab["h2"].sh("touch /run/go; for i in $(seq 100); do [ -e /run/waited ] && break; sleep 0.1; done; sleep 2").ok();
     add(&lab, "h2", &["--lock-timeout", "30"]).ok().says("h2 is a node already");
     assert_eq!(roles(&lab), "edge core");
     add(&lab, "h2", &[]).ok().says("No changes. 2 hosts are as described.");

@@ -135,6 +135,41 @@ fn a_controller_killed_in_the_middle_goes_on_where_it_was() {
 }
 
 #[test]
+fn one_that_is_interrupted_is_taken_back_and_one_that_loses_a_host_goes_on() {
+    if !lab::required() {
+        return;
+    }
+    let lab = rollout();
+    let slow = "wait:\n  cmd.run:\n    - name: touch /run/begun; while [ ! -e /run/go ]; do sleep 0.1; done; touch /run/waited\n    - creates: /run/waited\n";
+    lab.write("states/front.sls", &format!("{slow}/etc/front:\n  file.managed:\n    - contents: x\n"));
+    lab.commit("a slow one");
+    let before: Vec<_> = lab.all().iter().map(|host| host.fingerprint_root()).collect();
+    let begun = "for i in $(seq 600); do [ -e /run/begun ] && exit 0; sleep 0.1; done; exit 1";
+    let running = lab.spawn_basalt(["orchestrate", "orchestration.rollout", "--yes"]);
+    lab["h2"].sh(begun).ok();
+    running.signal(Signal::INT);
+    lab["h2"].sh("touch /run/go").ok();
+    let stopped = running.wait().code(130).says("Interrupted. `basalt orchestrate --resume");
+    assert_eq!(lab["h1"].read("/etc/store").as_deref(), Some("store\n"));
+    lab.basalt(["rollback", "--run", &run_of(&stopped), "--yes"]).ok();
+    for (host, then) in lab.all().iter().zip(&before) {
+        then.assert_same(&host.fingerprint_root());
+    }
+
+    lab["h2"].sh("rm -f /run/go /run/begun /run/waited").ok();
+    lab["h3"].sh("touch /run/go").ok();
+    let running = lab.spawn_basalt(["orchestrate", "orchestration.rollout", "--yes"]);
+    lab["h2"].sh(begun).ok();
+    lab["h2"].link_down();
+    let lost = running.wait().code(4).says("failed  front h2").says("changed  front h3").says("changed  undo");
+    lab["h2"].link_up();
+    lab["h2"].sh("touch /run/go").ok();
+    let resumed = lab.basalt(["orchestrate", "--resume", &run_of(&lost), "--yes", "--lock-timeout", "60"]).ok();
+    resumed.says("changed  storage  (done before)").says("changed  front h2").says("changed  front h3  (done before)");
+    assert_eq!(lab["h2"].read("/etc/front").as_deref(), Some("x\n"));
+}
+
+#[test]
 fn what_is_wrong_is_said_before_anything_is_done() {
     if !lab::required() {
         return;

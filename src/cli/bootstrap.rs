@@ -268,8 +268,11 @@ async fn first(args: &BootstrapArgs, printer: Arc<Printer>, resources: Resources
             continue;
         }
         let begun = record.under_way.filter(|(under_way, _)| *under_way == stage).map_or_else(now_ms, |(_, begun)| begun);
-        record.under_way = Some((stage, begun));
-        record.write(store.as_ref())?;
+        // The first two leave nothing that would have to be taken back.
+        if stage > Stage::Repository {
+            record.under_way = Some((stage, begun));
+            record.write(store.as_ref())?;
+        }
         told(&printer, stage, "begun");
         let mut commit = None;
         match stage {
@@ -286,7 +289,7 @@ async fn first(args: &BootstrapArgs, printer: Arc<Printer>, resources: Resources
         let runs = runs_since(store.as_ref(), begun)?;
         let nodes = node_states(&args.repository, &runs)?;
         record.end(stage, commit, runs, nodes);
-        record.under_way = None;
+        record.under_way = record.under_way.filter(|(under_way, _)| *under_way != stage);
         record.write(store.as_ref())?;
         told(&printer, stage, "done");
     }
