@@ -165,7 +165,8 @@ fn one_that_is_interrupted_is_taken_back_and_one_that_loses_a_host_goes_on() {
     lab["h2"].link_up();
     lab["h2"].sh("touch /run/go").ok();
     let resumed = lab.basalt(["orchestrate", "--resume", &run_of(&lost), "--yes", "--lock-timeout", "60"]).ok();
-    resumed.says("changed  storage  (done before)").says("changed  front h2").says("changed  front h3  (done before)");
+    // The agent on h2 may have gone on by itself until it noticed that nobody is there.
+    resumed.says("changed  storage  (done before)").says("2/5 front h2").says("changed  front h3  (done before)");
     assert_eq!(lab["h2"].read("/etc/front").as_deref(), Some("x\n"));
 }
 
