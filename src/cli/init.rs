@@ -1,5 +1,7 @@
 //! `basalt init [DIR]`: a state repository that plans at once.
 
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -7,13 +9,20 @@ use clap::Args;
 use super::Ended;
 use super::print::{Color, Printer};
 use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::engine::branch::WAKE;
 
 #[derive(Args)]
 pub struct InitArgs {
     /// Where; made if it is not there
     #[arg(value_name = "DIR", default_value = ".")]
     folder: PathBuf,
+    /// In a repository that is there (bare ones too): hooks that wake `basalt watch` when a commit or a push comes
+    #[arg(long)]
+    hooks: bool,
 }
+
+/// After what the branch may be somewhere else.
+const HOOKS: [&str; 4] = ["post-commit", "post-merge", "post-receive", "post-rewrite"];
 
 /// What a new repository holds: one SLS that every Unix host can have, its template, its pillar, and a roster to edit.
 pub const FILES: [(&str, &str); 7] = [
@@ -43,14 +52,46 @@ pub const FILES: [(&str, &str); 7] = [
 ];
 
 pub fn run(args: InitArgs, color: Color) -> Ended {
-    let made = make(&args.folder, &FILES)?;
     let printer = Printer::new(false, color);
+    if args.hooks {
+        hooks(&args.folder)?.iter().for_each(|hook| printer.say(&format!("made {}", hook.display())));
+        return Ok(0);
+    }
+    let made = make(&args.folder, &FILES)?;
     for file in &made {
         printer.say(&format!("made {}", args.folder.join(file).display()));
     }
     let place = if args.folder == Path::new(".") { String::new() } else { format!("cd {} && ", args.folder.display()) };
     printer.say(&format!("Edit roster.yaml, then: {place}basalt plan"));
     Ok(0)
+}
+
+/// Hooks that touch the file that wakes a watch. Touches none that is there.
+fn hooks(folder: &Path) -> Result<Vec<PathBuf>> {
+    let repository = git2::Repository::discover(folder).map_err(|e| {
+        Diagnostic::new(Code::Repository, format!("{} is not in a git repository: {}", folder.display(), e.message()))
+            .hint("`basalt init DIR` without --hooks makes one")
+    })?;
+    let folder = repository.config().and_then(|config| config.get_path("core.hooksPath"));
+    let folder =
+        folder.map_or_else(|_| repository.commondir().join("hooks"), |set| repository.workdir().unwrap_or(Path::new("")).join(set));
+    let failed = |e: std::io::Error| Diagnostic::io(format_args!("write hooks in {}", folder.display()), &e);
+    let hooks: Vec<PathBuf> = HOOKS.iter().map(|name| folder.join(name)).collect();
+    if let Some(there) = hooks.iter().find(|hook| hook.exists()) {
+        return Err(Diagnostic::new(Code::Usage, format!("{} is there already", there.display()))
+            .hint(format!("add this line to it: {}", wake()))
+            .into());
+    }
+    std::fs::create_dir_all(&folder).map_err(failed)?;
+    for hook in &hooks {
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(hook).map_err(failed)?;
+        file.write_all(format!("#!/bin/sh\n# `basalt watch` looks at the branch at once.\n{}\n", wake()).as_bytes()).map_err(failed)?;
+    }
+    Ok(hooks)
+}
+
+fn wake() -> String {
+    format!(": > \"$(git rev-parse --git-dir)/{WAKE}\"")
 }
 
 /// Makes the files and, where there is none, the git repository with its first commit. Touches nothing that is there.
@@ -106,6 +147,21 @@ fn commit(folder: &Path, made: &[String]) -> std::result::Result<(), git2::Error
 mod tests {
     use super::*;
     use crate::engine::repository::Snapshot;
+
+    #[test]
+    fn a_commit_touches_what_wakes_a_watch() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("states");
+        make(&place, &FILES).unwrap();
+        assert_eq!(hooks(&place).unwrap().len(), HOOKS.len());
+        let fault = hooks(&place).unwrap_err();
+        assert!(fault.hint.unwrap().contains(WAKE), "a hook of somebody else's stays");
+        let woken = place.join(".git").join(WAKE);
+        assert!(!woken.exists());
+        let commit = "git -c user.name=t -c user.email=t@localhost commit -q --allow-empty -m x";
+        assert!(std::process::Command::new("sh").args(["-ec", commit]).current_dir(&place).status().unwrap().success());
+        assert!(woken.exists());
+    }
 
     #[test]
     fn a_new_repository_is_clean_and_nothing_is_overwritten() {

@@ -1,5 +1,6 @@
 //! `basalt watch`: edits, commits, a timer and drift lead to plans, or with `--apply` to runs, until it is stopped.
 
+mod hints;
 mod told;
 
 use std::collections::{BTreeMap, HashMap};
@@ -11,12 +12,14 @@ use std::time::Duration;
 use clap::Args;
 use tokio::sync::{Notify, Semaphore, mpsc};
 
+use self::hints::Hints;
 use super::apply::{Carried, How, Judgement, carry_out};
 use super::context::{Context, Means, answers_of, cache_folder, form, now, seen};
 use super::opened::{Opened, outside};
 use super::print::{Color, Printer};
 use super::{ConnectArgs, End, Ended, GuardArgs, RepositoryArgs, ScopeArgs, TargetArgs, WaveArgs};
 use crate::diagnostic::{Code, Diagnostic, Result};
+use crate::engine::answers::Asking;
 use crate::engine::branch::{Branch, Tip};
 use crate::engine::difference::Side;
 use crate::engine::plan::{Planned, joined};
@@ -27,7 +30,7 @@ use crate::engine::window::Local;
 use crate::fleet::target::Target;
 use crate::fleet::{Host, Roster};
 use crate::lang::What;
-use crate::plan::{Action, Hash};
+use crate::plan::{Action, Hash, HostPlan, Step};
 use crate::value::{Map, Value};
 use crate::watch::cause::{self, Edits};
 use crate::watch::decide::{Act, Decision, Look, Outcome, Rules, State, Task};
@@ -104,10 +107,12 @@ pub async fn run(args: WatchArgs, color: Color) -> Ended {
     }
     let place = branch.clone();
     let tip = Arc::new(move || place.tip());
+    let hints = Hints::new(causes.clone());
     tokio::spawn(cause::commits(tip, poll.clone(), wake, causes));
     let parallel = usize::try_from(settings.parallel.unwrap_or(PARALLEL)).unwrap_or(usize::MAX);
     let stop = means.stop.clone();
-    let desk = Desk { args, color, printer, means, branch, signed, poll, places: Semaphore::new(parallel.max(1)), known: Mutex::default() };
+    let desk =
+        Desk { args, color, printer, means, branch, signed, hints, poll, places: Semaphore::new(parallel.max(1)), known: Mutex::default() };
     watch(Arc::new(desk), heard, stop).await;
     Ok(0)
 }
@@ -121,6 +126,7 @@ struct Desk {
     branch: Arc<Branch>,
     /// Commits have to be signed; by whom, where it is not git's own settings that say it.
     signed: Option<Option<PathBuf>>,
+    hints: Arc<Hints>,
     /// Seconds between two looks at the branch.
     poll: Arc<AtomicU64>,
     places: Semaphore,
@@ -133,12 +139,19 @@ struct Known {
     tree: Option<String>,
     fault: Option<Diagnostic>,
     /// What was last shown of each host.
-    shown: HashMap<String, Hash>,
+    shown: HashMap<String, Shown>,
     recoveries: BTreeMap<String, Recovery>,
     pace: Pace,
     /// What was written down last, and whether that failed.
     kept: Vec<u8>,
     lost: bool,
+}
+
+/// A plan that was shown: all of it, and the drift that is not to be corrected.
+#[derive(Clone, Default, PartialEq)]
+struct Shown {
+    all: Option<Hash>,
+    kept: Option<Hash>,
 }
 
 /// The repository at a moment, as far as no host is needed for it.
@@ -264,15 +277,32 @@ impl Desk {
         };
         let printer = Arc::new(Printer::among_others(self.args.json, self.color));
         let context = Context::of(&opened, roster, &self.means, printer);
+        if task.commit.is_some() {
+            self.hints.end(&host.id);
+        }
         let outcome = self.visit(&task, &context, &host).await;
         if self.means.stop.is_pulled() && !matches!(outcome, Outcome::Reached { .. }) {
             return Outcome::Stopped;
+        }
+        if task.commit.is_some() && matches!(outcome, Outcome::Reached { .. } | Outcome::Shown { .. }) {
+            self.listen(&context, &host);
         }
         match outcome {
             Outcome::Reached { changed, mark: None } => Outcome::Reached { changed, mark: self.seen_mark(opened, host).await },
             Outcome::Shown { states, again, mark: None } => Outcome::Shown { states, again, mark: self.seen_mark(opened, host).await },
             outcome => outcome,
         }
+    }
+
+    /// From now on the host tells what is touched there.
+    fn listen(self: &Arc<Self>, context: &Context, host: &Host) {
+        let Ok(compiler) = context.compiler(&ScopeArgs::default()) else { return };
+        let asking = Asking { work: context.work.clone(), compiler, mine: true };
+        let (desk, id, settings) = (self.clone(), host.id.clone(), context.settings.clone());
+        self.hints.begin(host.clone(), asking, move |plan| {
+            let found = Found::of(&id, plan, &settings);
+            found.kept.len() < found.wrong.len() || found.shown.kept != desk.known().shown.get(&id).and_then(|shown| shown.kept.clone())
+        });
     }
 
     /// What the compiler makes of it, now that the host was seen.
@@ -288,18 +318,23 @@ impl Desk {
     async fn visit(&self, task: &Task, context: &Context, host: &Host) -> Outcome {
         let found: Mutex<Found> = Mutex::default();
         let judge = |planned: &[Planned]| {
-            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-            for planned in planned {
-                found.of(planned, &context.settings);
-            }
-            let again = self.shown(&task.host, &found);
-            found.again = again;
-            match task.act {
+            // It is one host's.
+            let Some(planned) = planned.first() else { return Judgement::Carry };
+            let mut plan = Found::of(&host.id, &planned.plan, &context.settings);
+            let before = self.known().shown.insert(host.id.clone(), plan.shown.clone()).unwrap_or_default();
+            plan.again = match task.act {
+                Act::Check => plan.shown.kept.is_some() && before.kept == plan.shown.kept,
+                _ => plan.shown.all.is_some() && before.all == plan.shown.all,
+            };
+            let judgement = match task.act {
                 Act::Apply => Judgement::Carry,
-                _ if again => Judgement::Pass,
-                Act::Check if found.wrong.is_empty() || found.shown.is_empty() => Judgement::Carry,
+                Act::Check if plan.wrong.is_empty() => Judgement::Pass,
+                Act::Check if plan.kept.is_empty() => Judgement::Carry,
+                _ if plan.again => Judgement::Pass,
                 Act::Plan | Act::Check => Judgement::Show,
-            }
+            };
+            *found.lock().unwrap_or_else(PoisonError::into_inner) = plan;
+            judgement
         };
         let waves = WaveArgs { lock_timeout: self.args.lock_timeout, guard: self.args.guard.clone(), ..WaveArgs::default() };
         let how = |judge| How {
@@ -310,18 +345,18 @@ impl Desk {
             judge: Some(judge),
         };
         let carried = carry_out(context, vec![host.clone()], &ScopeArgs::default(), None, &how(&judge)).await;
-        let mut outcome = self.outcome(task, carried, &found);
+        let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
         // Of a drift that is to be corrected in part, that part by itself.
-        let parts = found.lock().unwrap_or_else(PoisonError::into_inner).parts();
-        if task.act == Act::Check && matches!(outcome, Outcome::Shown { again: false, .. }) && !parts.is_empty() {
+        let parts = if task.act == Act::Check { found.parts() } else { Vec::new() };
+        let mut outcome = self.outcome(task, carried, found);
+        if !parts.is_empty() && matches!(outcome, Outcome::Shown { .. }) {
             let only = |planned: &[Planned]| {
-                let mut found = Found::default();
-                planned.iter().for_each(|planned| found.of(planned, &context.settings));
-                if found.shown.is_empty() { Judgement::Carry } else { Judgement::Pass }
+                let keeps = |planned: &Planned| !Found::of(&host.id, &planned.plan, &context.settings).kept.is_empty();
+                if planned.iter().any(keeps) { Judgement::Pass } else { Judgement::Carry }
             };
             let scope = ScopeArgs { sls: parts, ..ScopeArgs::default() };
             let carried = carry_out(context, vec![host.clone()], &scope, None, &how(&only)).await;
-            let part = self.outcome(task, carried, &Mutex::default());
+            let part = self.outcome(task, carried, Found::default());
             if matches!(part, Outcome::Failed { .. } | Outcome::Away { .. }) {
                 outcome = part;
             }
@@ -329,19 +364,7 @@ impl Desk {
         outcome
     }
 
-    /// Whether just this was shown of the host before.
-    fn shown(&self, host: &str, found: &Found) -> bool {
-        let mut known = self.known();
-        match &found.print {
-            Some(print) => known.shown.insert(host.to_owned(), print.clone()).as_ref() == Some(print),
-            None => {
-                known.shown.remove(host);
-                false
-            }
-        }
-    }
-
-    fn outcome(&self, task: &Task, carried: std::result::Result<Carried, End>, found: &Mutex<Found>) -> Outcome {
+    fn outcome(&self, task: &Task, carried: std::result::Result<Carried, End>, found: Found) -> Outcome {
         let carried = match carried {
             Ok(carried) => carried,
             Err(End::Fault(fault)) => return self.outcome_of(task, &fault),
@@ -351,12 +374,12 @@ impl Desk {
         if let Some(fault) = result.and_then(|result| result.fault.as_ref()) {
             return self.outcome_of(task, fault);
         }
-        let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
         let Some(result) = result else {
             self.reached(&task.host);
             let mark = task.mark.clone();
-            return match found.wrong.is_empty() && task.act != Act::Apply {
+            return match found.wrong.is_empty() {
                 true => Outcome::Reached { changed: false, mark },
+                false if task.act == Act::Check => Outcome::Shown { states: found.kept, again: found.again, mark },
                 false => Outcome::Shown { states: found.wrong, again: found.again, mark },
             };
         };
@@ -374,6 +397,7 @@ impl Desk {
             () if let Some(why) = &result.stopped => self.failed(task, why.clone(), taken_back),
             () => {
                 self.reached(&task.host);
+                self.known().shown.remove(&task.host);
                 Outcome::Reached { changed: result.tally.changed > 0, mark: task.mark.clone() }
             }
         }
@@ -431,33 +455,37 @@ struct Found {
     /// States that are not as they should be. Commands that run every time are none.
     wrong: Vec<String>,
     /// Those of them that are shown, not corrected.
-    shown: Vec<String>,
+    kept: Vec<String>,
     /// SLS with something wrong: whether all of it is to be corrected.
     sls: BTreeMap<String, bool>,
-    print: Option<Hash>,
+    shown: Shown,
+    /// It was shown before.
     again: bool,
 }
 
 impl Found {
-    fn of(&mut self, planned: &Planned, settings: &Settings) {
-        let plan = &planned.plan;
+    fn of(host: &str, plan: &HostPlan, settings: &Settings) -> Found {
+        let print = |steps: &[&Step]| (!steps.is_empty()).then(|| Hash::of(serde_json::to_string(steps).unwrap_or_default().as_bytes()));
+        let mut found = Found::default();
+        let mut kept = Vec::new();
         for step in plan.steps.iter().filter(|step| !matches!(step.action, Action::None | Action::Run)) {
             let name = format!("{} {}", step.state, step.name);
-            let shown = settings.watch.drift_of(&planned.session.host.id, &step.sls, &step.id) == Drift::Show;
-            let whole = self.sls.entry(step.sls.clone()).or_insert(true);
-            *whole &= !shown;
-            self.shown.extend(shown.then(|| name.clone()));
-            self.wrong.push(name);
+            let keeps = settings.watch.drift_of(host, &step.sls, &step.id) == Drift::Show;
+            *found.sls.entry(step.sls.clone()).or_insert(true) &= !keeps;
+            if keeps {
+                kept.push(step);
+                found.kept.push(name.clone());
+            }
+            found.wrong.push(name);
         }
-        if !plan.steps.is_empty() {
-            self.print = Some(Hash::of(serde_json::to_string(&plan.steps).unwrap_or_default().as_bytes()));
-        }
+        found.shown = Shown { all: print(&plan.steps.iter().collect::<Vec<_>>()), kept: print(&kept) };
+        found
     }
 
     /// SLS that are corrected, where others are not.
     fn parts(&self) -> Vec<String> {
         let whole = self.sls.iter().filter(|(_, whole)| **whole).map(|(sls, _)| sls.clone()).collect();
-        if self.shown.is_empty() { Vec::new() } else { whole }
+        if self.kept.is_empty() { Vec::new() } else { whole }
     }
 }
 
