@@ -345,7 +345,7 @@ impl Desk {
             judge: Some(judge),
         };
         let carried = carry_out(context, vec![host.clone()], &ScopeArgs::default(), None, &how(&judge)).await;
-        let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
         // Of a drift that is to be corrected in part, that part by itself.
         let parts = if task.act == Act::Check { found.parts() } else { Vec::new() };
         let mut outcome = self.outcome(task, carried, found);
