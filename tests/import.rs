@@ -4,6 +4,7 @@
 mod lab;
 
 use lab::Lab;
+use lab::host::Spec;
 
 /// What somebody did on the host by hand over the years.
 const BY_HAND: &str = r#"
@@ -85,8 +86,54 @@ fn what_was_done_by_hand_is_written_down_and_makes_another_host_the_same() {
     lab.basalt(["rollback", "h2", "--yes"]).code(0);
 }
 
+/// The same on a host of Red Hat's kind.
+const BY_HAND_WITH_DNF: &str = r#"
+set -e
+dnf -q -y install lab-tool lab-service lab-leaf-1.0 >/dev/null
+dnf -q versionlock add lab-leaf >/dev/null
+useradd -m -u 1501 -s /bin/sh -c "Ann O'Hara" ann
+echo 'interval = 30' >>/etc/lab-service.conf
+mkdir -p /etc/app
+echo 'workers = 4' >/etc/app/app.ini
+printf '[more]\nname=More\nbaseurl=file:///srv/lab-rpms/extra\ngpgcheck=0\n' >/etc/yum.repos.d/more.repo
+printf '[Unit]\nDescription=app\n[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n' >/etc/systemd/system/app.service
+systemctl -q daemon-reload
+systemctl -q enable --now app.service
+systemctl -q enable --now lab-service.service
+"#;
+
+const LOOK_WITH_DNF: [&str; 5] = [
+    "rpm -qa | sort; dnf -q -C repoquery --userinstalled | sort; grep -v -e '^#' -e '^$' /etc/dnf/plugins/versionlock.list",
+    "getent passwd; getent group | sort",
+    "systemctl daemon-reload; systemctl list-unit-files --no-legend --no-pager | sort",
+    "systemctl is-active app lab-service; cat /etc/yum.repos.d/* /etc/app/* /etc/lab-service.conf",
+    "cd /etc; find . -type f ! -name '*-' ! -name hosts ! -name hostname ! -name machine-id ! -name 'shadow' ! -name gshadow \
+     ! -name .pwd.lock ! -name .updated ! -name ld.so.cache ! -name versionlock.list | sort | xargs sha256sum",
+];
+
 #[test]
-fn areas_are_chosen_and_a_host_without_dpkg_is_refused() {
+fn a_host_with_dnf_makes_another_the_same() {
+    if !lab::required() {
+        return;
+    }
+    let lab = Lab::start(vec![Spec::dnf("h1"), Spec::dnf("h2")]);
+    lab["h1"].sh(BY_HAND_WITH_DNF).ok();
+    lab.commit("a roster");
+    lab.basalt(["import", "h1"]).code(0).says("wrote ");
+    let packages = std::fs::read_to_string(lab.state().join("states/imported/h1/packages.sls")).unwrap();
+    assert!(packages.contains("      - lab-tool\n") && !packages.contains("lab-lib"), "{packages}");
+    lab.basalt(["plan", "h1", "--detailed-exitcode"]).code(0).says("No changes.");
+    lab.write("states/top.sls", "base:\n  '*':\n    - imported.h1\n");
+    lab.basalt(["apply", "h2", "--yes"]).code(0);
+    lab.basalt(["plan", "--detailed-exitcode"]).code(0).says("No changes.");
+    for look in LOOK_WITH_DNF {
+        let [one, other] = ["h1", "h2"].map(|host| lab[host].sh(look).stdout);
+        assert_eq!(one, other, "{look}");
+    }
+}
+
+#[test]
+fn areas_are_chosen_and_a_host_without_packages_that_are_known_is_refused() {
     if !lab::required() {
         return;
     }
@@ -99,5 +146,5 @@ fn areas_are_chosen_and_a_host_without_dpkg_is_refused() {
     assert!(place.join("users.sls").exists() && !place.join("packages.sls").exists() && !place.join("files").join("etc/own.conf").exists());
     std::fs::remove_dir_all(&place).unwrap();
     lab["h1"].sh("mv /var/lib/dpkg/status /var/lib/dpkg/status.away").ok();
-    lab.basalt(["import", "h1"]).code(3).says("has no dpkg");
+    lab.basalt(["import", "h1"]).code(3).says("has neither dpkg nor dnf 4");
 }

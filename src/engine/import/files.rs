@@ -7,7 +7,7 @@ use super::survey::Survey;
 use super::{Areas, LARGEST};
 
 /// Not imported, and nothing below it: what has states of its own, what makes a host this one and no other, what is generated.
-const PASSED_OVER: [&str; 44] = [
+const PASSED_OVER: [&str; 57] = [
     "/etc/.pwd.lock",
     "/etc/.updated",
     "/etc/adjtime",
@@ -15,7 +15,9 @@ const PASSED_OVER: [&str; 44] = [
     "/etc/apt/apt.conf.d/01autoremove-kernels",
     "/etc/ca-certificates.conf",
     "/etc/console-setup",
+    "/etc/crypto-policies/back-ends",
     "/etc/default/locale",
+    "/etc/dnf/plugins/versionlock.list",
     "/etc/fstab",
     "/etc/group",
     "/etc/group-",
@@ -24,6 +26,7 @@ const PASSED_OVER: [&str; 44] = [
     "/etc/hostname",
     "/etc/hosts",
     "/etc/ld.so.cache",
+    "/etc/locale.conf",
     "/etc/locale.gen",
     "/etc/localtime",
     "/etc/machine-id",
@@ -31,9 +34,17 @@ const PASSED_OVER: [&str; 44] = [
     "/etc/mtab",
     "/etc/netplan",
     "/etc/network",
+    "/etc/NetworkManager/system-connections",
     "/etc/passwd",
     "/etc/passwd-",
-    "/etc/resolv.conf",
+    "/etc/pki/ca-trust/extracted",
+    "/etc/rc.d/rc0.d",
+    "/etc/rc.d/rc1.d",
+    "/etc/rc.d/rc2.d",
+    "/etc/rc.d/rc3.d",
+    "/etc/rc.d/rc4.d",
+    "/etc/rc.d/rc5.d",
+    "/etc/rc.d/rc6.d",
     "/etc/rc0.d",
     "/etc/rc1.d",
     "/etc/rc2.d",
@@ -42,6 +53,7 @@ const PASSED_OVER: [&str; 44] = [
     "/etc/rc5.d",
     "/etc/rc6.d",
     "/etc/rcS.d",
+    "/etc/resolv.conf",
     "/etc/shadow",
     "/etc/shadow-",
     "/etc/ssl/certs",
@@ -49,16 +61,21 @@ const PASSED_OVER: [&str; 44] = [
     "/etc/subgid-",
     "/etc/subuid",
     "/etc/subuid-",
+    "/etc/sysconfig/network-scripts",
     "/etc/systemd/network",
     "/etc/timezone",
     "/etc/udev/hwdb.bin",
 ];
 /// Not imported, and named: they hold secrets.
-const SECRET: [&str; 4] = ["/etc/ssl/private", "/etc/apt/auth.conf", "/etc/apt/auth.conf.d", "/etc/ssh/ssh_host_"];
-/// What dpkg and its helpers leave beside files.
-const LEFTOVERS: [&str; 6] = [".dpkg-old", ".dpkg-new", ".dpkg-dist", ".dpkg-bak", ".ucf-old", ".ucf-dist"];
-/// Where apt's sources stand.
-const SOURCES: [&str; 6] = [
+const SECRET: [&str; 5] = ["/etc/ssl/private", "/etc/pki/tls/private", "/etc/apt/auth.conf", "/etc/apt/auth.conf.d", "/etc/ssh/ssh_host_"];
+/// What dpkg, rpm and their helpers leave beside files.
+const LEFTOVERS: [&str; 9] =
+    [".dpkg-old", ".dpkg-new", ".dpkg-dist", ".dpkg-bak", ".ucf-old", ".ucf-dist", ".rpmsave", ".rpmnew", ".rpmorig"];
+/// Where apt's and dnf's sources stand.
+const SOURCES: [&str; 9] = [
+    "/etc/yum.repos.d",
+    "/etc/dnf",
+    "/etc/pki/rpm-gpg",
     "/etc/apt/sources.list",
     "/etc/apt/sources.list.d",
     "/etc/apt/keyrings",
@@ -66,7 +83,7 @@ const SOURCES: [&str; 6] = [
     "/etc/apt/preferences.d",
     "/etc/apt/apt.conf.d",
 ];
-const CRONTABS: &str = "/var/spool/cron/crontabs";
+const CRONTABS: &str = "/var/spool/cron";
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {

@@ -46,14 +46,14 @@ const LARGEST: u64 = 1 << 20;
 pub async fn import(session: &mut Session, areas: Areas, mark: &str) -> Result<Imported> {
     let said = run(session, SURVEY, &[mark.to_owned()]).await?;
     let survey = Survey::read(&said, mark);
-    if survey.part("status").is_empty() {
-        return Err(Diagnostic::new(
-            Code::Failed,
-            format!("{} has no dpkg, and import knows Debian and its relatives only", session.host.id),
-        )
-        .into());
-    }
-    let packages = packages::installed(survey.part("status"), survey.part("native").first().map_or("amd64", String::as_str));
+    let packages = match (survey.part("status"), survey.part("rpm")) {
+        ([], []) => {
+            let summary = format!("{} has neither dpkg nor dnf 4, and import knows no other packages", session.host.id);
+            return Err(Diagnostic::new(Code::Failed, summary).into());
+        }
+        ([], _) => packages::of_rpm(&survey),
+        (status, _) => packages::installed(status, survey.part("native").first().map_or("amd64", String::as_str)),
+    };
     let mut notes = Vec::new();
     let found = files::find(&survey, &packages, areas, &mut notes);
     let mut contents = BTreeMap::new();

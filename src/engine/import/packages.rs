@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::survey::Survey;
+use crate::object::packages::locked;
 
 /// An installed package.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -62,6 +63,54 @@ pub fn installed(status: &[String], native: &str) -> BTreeMap<String, Package> {
     found
 }
 
+/// The installed packages from what rpm says; those of a foreign architecture as `name.arch`.
+pub fn of_rpm(survey: &Survey) -> BTreeMap<String, Package> {
+    let native = survey.part("native").first().map_or("x86_64", String::as_str);
+    let full =
+        |name: &str, arch: &str| if ["noarch", "(none)", native].contains(&arch) { name.to_owned() } else { format!("{name}.{arch}") };
+    let locks = survey.part("locks").join("\n");
+    let mut found: BTreeMap<String, Package> = BTreeMap::new();
+    let mut provided: BTreeMap<&str, String> = BTreeMap::new();
+    for path in survey.fields("paths", '\t') {
+        if let [path, name, arch] = path[..] {
+            provided.insert(path, full(name, arch));
+        }
+    }
+    let mut last = String::new();
+    for line in survey.fields("rpm", '\t') {
+        match line[..] {
+            // Keys stand among the packages, and are none; neither is what stands behind one of them its own.
+            ["Package", "gpg-pubkey", ..] => last.clear(),
+            ["Package", name, epoch, version, release, arch] => {
+                last = full(name, arch);
+                let epoch = if ["(none)", "0"].contains(&epoch) { String::new() } else { format!("{epoch}:") };
+                let version = format!("{epoch}{version}-{release}");
+                let hold = locked(&locks, name, &version, arch);
+                // Of several beside each other all count as one.
+                let package = found.entry(last.clone()).or_default();
+                (package.version, package.hold) = (version, hold);
+            }
+            ["Provides", what] if !last.is_empty() => drop(provided.entry(what).or_insert_with(|| last.clone())),
+            ["Requires", what] => {
+                if let Some(package) = found.get_mut(&last) {
+                    package.needs.push(what.to_owned());
+                }
+            }
+            ["File", _, sum, path] => {
+                if let Some(package) = found.get_mut(&last) {
+                    package.conffiles.push((path.to_owned(), sum.to_owned()));
+                }
+            }
+            _ => {}
+        }
+    }
+    for (name, package) in &mut found {
+        let names = package.needs.iter().filter_map(|need| provided.get(need.as_str())).filter(|by| *by != name);
+        package.needs = names.cloned().collect::<BTreeSet<_>>().into_iter().collect();
+    }
+    found
+}
+
 /// A name without its architecture.
 fn plain(name: &str) -> String {
     name.split(':').next().unwrap_or(name).to_owned()
@@ -71,8 +120,12 @@ fn plain(name: &str) -> String {
 /// another of them needs.
 pub fn named(survey: &Survey, packages: &BTreeMap<String, Package>) -> Vec<String> {
     let manual: BTreeSet<&String> = survey.part("manual").iter().collect();
+    // dnf says of each why it is there.
+    let came: BTreeSet<&str> = survey.fields("came", '\t').filter_map(|line| line.first().copied()).collect();
+    let of_rpm = !survey.part("rpm").is_empty();
+    let asked_for = |name: &String| if of_rpm { !came.contains(name.split('.').next().unwrap_or(name)) } else { manual.contains(name) };
     let candidates = |by_hand: bool| -> Vec<String> {
-        packages.iter().filter(|(name, p)| !p.base && manual.contains(name) == by_hand).map(|(name, _)| name.clone()).collect()
+        packages.iter().filter(|(name, p)| !p.base && asked_for(name) == by_hand).map(|(name, _)| name.clone()).collect()
     };
     let base: BTreeSet<String> = packages.iter().filter(|(_, p)| p.base).map(|(name, _)| name.clone()).collect();
     let mut named = candidates(true);

@@ -117,6 +117,8 @@ impl<'a> Sls<'a> {
 
     fn packages(&self, packages: &BTreeMap<String, Package>) -> String {
         let named = packages::named(self.survey, packages);
+        // dnf has no word for it.
+        let recommends = if self.survey.part("rpm").is_empty() { "    - install_recommends: False\n" } else { "" };
         let mut out = String::new();
         let mut free: Vec<&String> = Vec::new();
         for name in &named {
@@ -125,14 +127,14 @@ impl<'a> Sls<'a> {
                     let (name, version) = (scalar(name), scalar(&package.version));
                     let _ = write!(
                         out,
-                        "\n{name} is held:\n  pkg.installed:\n    - name: {name}\n    - version: {version}\n    - hold: True\n    - install_recommends: False\n    - refresh: True\n"
+                        "\n{name} is held:\n  pkg.installed:\n    - name: {name}\n    - version: {version}\n    - hold: True\n{recommends}    - refresh: True\n"
                     );
                 }
                 None => free.push(name),
             }
         }
         if !free.is_empty() {
-            out.push_str("\npackages:\n  pkg.installed:\n    - install_recommends: False\n    - refresh: True\n    - pkgs:\n");
+            let _ = write!(out, "\npackages:\n  pkg.installed:\n{recommends}    - refresh: True\n    - pkgs:\n");
             free.iter().for_each(|name| out.push_str(&format!("      - {}\n", scalar(name))));
         }
         out

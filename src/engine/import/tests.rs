@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::files::{self, Found, Kind};
-use super::packages::{installed, named};
+use super::packages::{installed, named, of_rpm};
 use super::sls::Sls;
 use super::survey::Survey;
 use super::{Areas, Imported};
@@ -41,6 +41,55 @@ fn packages_that_others_bring_and_the_bases_are_not_named() {
     // `lib2` is an alternative that apt would not take by itself, `web-doc` came by a recommendation; of the twins one is enough.
     assert_eq!(named(&manual, &packages), ["held", "lib2", "twin2", "web", "web-doc"]);
     assert!(packages["held"].hold && !packages.contains_key("removed"));
+}
+
+#[test]
+fn packages_of_rpm_are_told_by_what_they_provide_and_by_dnfs_reasons() {
+    let text = "M native
+x86_64
+
+M rpm
+Package	glibc	(none)	2.34	1.el9	x86_64
+Provides	glibc
+Provides	libc.so.6()(64bit)
+Package	bash	(none)	5.1	1.el9	x86_64
+Provides	bash
+Requires	libc.so.6()(64bit)
+Requires	rpmlib(FileDigests)
+Package	gpg-pubkey	(none)	1	2	(none)
+Provides	gpg(x)
+Package	web	1	2.4	1.el9	x86_64
+Provides	web
+Requires	/bin/sh
+Requires	web-filesystem
+File	cn	abc	/etc/web.conf
+Package	web-filesystem	1	2.4	1.el9	noarch
+Provides	web-filesystem
+Package	web-doc	(none)	1	1	noarch
+Provides	web-doc
+Package	old	0	1	1	i686
+Provides	old
+
+M came
+glibc	x86_64	dependency
+web-filesystem	noarch	dependency
+web-doc	noarch	weak-dependency
+bash	x86_64	dependency
+
+M paths
+/bin/sh	bash	x86_64
+
+M locks
+# by hand
+web-1:2.4-1.el9.*
+";
+    let survey = survey(text);
+    let packages = of_rpm(&survey);
+    // `web-doc` came by a weak dependency.
+    assert_eq!(named(&survey, &packages), ["old.i686", "web", "web-doc"]);
+    assert_eq!((packages["web"].version.as_str(), packages["web"].hold), ("1:2.4-1.el9", true));
+    assert_eq!(packages["web"].conffiles, [("/etc/web.conf".to_owned(), "abc".to_owned())]);
+    assert!(!packages["old.i686"].hold && packages["old.i686"].version == "1-1" && !packages.contains_key("gpg-pubkey"));
 }
 
 const HOST: &str = "M native

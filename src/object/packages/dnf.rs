@@ -113,6 +113,11 @@ fn holds(package: &Package, version: &str) -> bool {
     package.version.split(',').any(|v| version::glob(version.as_bytes(), full(v).as_bytes()))
 }
 
+/// Whether a list of locked packages holds this one.
+pub fn locked(list: &str, name: &str, package: &Package) -> bool {
+    list.lines().filter_map(held).any(|(of, version)| of == name && holds(package, version))
+}
+
 fn write_list(sys: &System, path: &str, text: &str) -> Result<()> {
     let meta = match sys.stat(path)? {
         Some(stat) => Meta { mode: stat.mode, uid: stat.uid, gid: stat.gid, xattrs: sys.xattrs(path)?, mtime_ns: None },
@@ -313,9 +318,8 @@ impl Manager for Dnf {
     fn packages(&self, sys: &System) -> Result<Option<Packages>> {
         let mut packages = installed(sys)?.0;
         let text = list(sys)?.map(|(_, text)| text).unwrap_or_default();
-        for (name, version) in text.lines().filter_map(held) {
-            let of_name = packages.iter_mut().filter(|(n, package)| parted(n).0 == name && holds(package, version));
-            of_name.for_each(|(_, package)| package.hold = true);
+        for (name, package) in &mut packages {
+            package.hold = locked(&text, parted(name).0, package);
         }
         Ok(Some(packages))
     }

@@ -154,6 +154,12 @@ pub fn installed(attrs: &Attrs) -> impl Iterator<Item = (&str, bool)> {
     packages(attrs).filter_map(|(name, value)| there(Some(value)).filter(|there| there.installed).map(|there| (name, there.auto)))
 }
 
+/// Whether dnf's list of locked packages holds this one in this version.
+pub fn locked(list: &str, name: &str, version: &str, arch: &str) -> bool {
+    let package = Package { version: version.to_owned(), arch: arch.to_owned(), ..Package::default() };
+    dnf::locked(list, name, &package)
+}
+
 /// The packages that these paths belong to, of those that belong to one.
 pub fn owners(sys: &System, paths: &BTreeSet<&str>) -> Result<BTreeMap<String, String>> {
     const LISTS: &str = "/var/lib/dpkg/info";
