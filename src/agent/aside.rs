@@ -1,8 +1,9 @@
 //! What packages leave beside themselves. Their scripts make users and groups, and `ucf` notes what it did: no package manager takes that back, so a run
-//! writes it down as changes of its own. When they go again, folders stay that something else was in then, and systemd remembers their units.
+//! writes it down as changes of its own (with what `brought` finds). When they go again, folders stay that something else was in then, and systemd remembers their units.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::brought::{self, Paths};
 use crate::diagnostic::{Code, Result};
 use crate::object;
 use crate::plan::{Key, Kind};
@@ -18,6 +19,8 @@ const INFO: &str = "/var/lib/dpkg/info";
 pub struct Aside {
     accounts: BTreeSet<Key>,
     files: BTreeMap<Key, Attrs>,
+    paths: Paths,
+    packages: Attrs,
 }
 
 fn accounts(sys: &System) -> Result<BTreeSet<Key>> {
@@ -33,7 +36,7 @@ fn files(sys: &System) -> Result<Vec<Key>> {
 
 impl Aside {
     /// Before packages change. What their scripts may change and is there can be restored from now on; `before` has what a run knows of that.
-    pub fn look(sys: &System, before: &mut BTreeMap<Key, Attrs>) -> Result<Aside> {
+    pub fn look(sys: &System, packages: &Attrs, before: &mut BTreeMap<Key, Attrs>) -> Result<Aside> {
         let (mut all, mut entries) = (BTreeMap::new(), Vec::new());
         for key in files(sys)? {
             let object = object::of(&key)?;
@@ -48,12 +51,25 @@ impl Aside {
         if !entries.is_empty() {
             sys.journal(&entries)?;
         }
-        Ok(Aside { accounts: accounts(sys)?, files: all })
+        Ok(Aside { accounts: accounts(sys)?, files: all, paths: Paths::look(sys)?, packages: packages.clone() })
     }
 
-    /// What is another since goes back with this run.
-    pub fn note(&self, sys: &System, before: &mut BTreeMap<Key, Attrs>, mask: &Mask) -> Result<()> {
+    /// What is another since goes back with this run; `packages` is their key. What was brought, to be looked at again when the run ends.
+    pub fn note(&self, sys: &System, packages: &Key, before: &mut BTreeMap<Key, Attrs>, mask: &Mask) -> Result<Vec<Key>> {
         let mut entries = Vec::new();
+        let now = object::of(packages)?.read(sys)?;
+        let folders = brought::folders(sys, &packages.name, &self.packages, &now)?;
+        let mut brought = Vec::new();
+        for path in self.paths.since(sys, &folders)? {
+            let key = Key::new(Kind::File, path);
+            // What a state manages has its image.
+            if !before.contains_key(&key) {
+                before.insert(key.clone(), Attrs::new());
+                entries.push(image(&key, &Attrs::new()));
+                entries.push(Entry::After { attrs: brought::read(sys, &key.name)?, key: key.clone(), secret: false });
+                brought.push(key);
+            }
+        }
         for key in accounts(sys)?.difference(&self.accounts).chain(&files(sys)?).chain(self.files.keys()) {
             let mut attrs = object::of(key)?.read(sys)?;
             if self.files.get(key) == Some(&attrs) {
@@ -66,7 +82,10 @@ impl Aside {
             attrs.retain(|_, value| !mask.holds_in(value));
             entries.push(Entry::After { key: key.clone(), attrs, secret: false });
         }
-        if entries.is_empty() { Ok(()) } else { sys.journal(&entries) }
+        if !entries.is_empty() {
+            sys.journal(&entries)?;
+        }
+        Ok(brought)
     }
 }
 

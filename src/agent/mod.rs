@@ -3,6 +3,7 @@
 //! Upper layers know of it only the `protocol`.
 
 mod aside;
+mod brought;
 pub mod call;
 mod command;
 pub mod condition;

@@ -436,6 +436,15 @@ impl There for View<'_, '_> {
         object::packages::manager::key(self.projection.sys)
     }
 
+    fn packages_come(&self) -> bool {
+        let key = self.packages();
+        let (read, laid) = (self.projection.read.borrow(), self.projection.laid.get(&key));
+        let version = |attrs: Option<&Attrs>, name: &str| Some(attrs?.get(name)?.as_str()?.split(' ').next()?.to_owned());
+        laid.is_some_and(|laid| {
+            object::packages::installed(laid).any(|(name, _)| version(Some(laid), name) != version(read.get(&key), name))
+        })
+    }
+
     fn uncertain(&self) -> bool {
         self.projection.unseen.is_some()
     }

@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use self::past::{Image, again, choose, images, owed, undone, within};
 use super::aside;
+use super::brought::{self, Paths};
 use super::diff;
 use super::guard::table::Cuts;
 use super::history;
@@ -20,7 +21,7 @@ use super::prune;
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::object::file::File;
 use crate::object::postgres;
-use crate::object::{self, Progress};
+use crate::object::{self, Object, Progress, packages};
 use crate::plan::{Action, Change, Hash, HostPlan, Key, Kind, Outcome, RunHeader, Step, Tally, Verdict};
 use crate::secret::Mask;
 use crate::system::journal::Noted;
@@ -124,6 +125,17 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
             notices.push(format!("{key} does not come back: {why}"));
             continue;
         }
+        if !request.destroy_data && !now.is_empty() && brought::is_as_left(sys, &key, image.reached.as_ref())? == Some(false) {
+            let why = "a package's script made it and it was changed since, so it may hold data";
+            notices.push(format!(
+                "{} stays, unless its package takes it along: {why}; `--destroy-data` takes it back nevertheless",
+                image.shown
+            ));
+            let owners = [(Kind::User, "user"), (Kind::Group, "group")].map(|(kind, name)| Some(Key::new(kind, now.get(name)?.as_str()?)));
+            needed.extend(owners.into_iter().flatten());
+            left.push(key);
+            continue;
+        }
         match object.destroys(sys, &now, &image.before).filter(|_| !request.destroy_data) {
             Some(why) => {
                 notices.push(format!("{key} stays: {why}; `--destroy-data` takes it back nevertheless"));
@@ -140,12 +152,14 @@ pub fn plan(sys: &System, request: &RollbackRequest) -> Result<Rollback> {
             Kind::Service => key.name.starts_with("postgresql"),
             // What its packages' scripts have made.
             Kind::User | Kind::Group => image.before.is_empty() && now.get("gid").and_then(Value::as_int).is_some_and(|gid| gid < 1000),
-            Kind::File => key.name.starts_with(aside::UCF),
+            Kind::File => {
+                key.name.starts_with(aside::UCF) || image.reached.as_ref().is_some_and(|reached| reached.contains_key(brought::TREE))
+            }
             _ => needed.contains(key) && image.before.is_empty(),
         };
         let stays = (server_stays || needed.contains(key)) && serves;
         if stays {
-            notices.push(format!("{} stays: a database that stays needs it", image.shown));
+            notices.push(format!("{} stays: what stays needs it", image.shown));
         }
         !stays
     });
@@ -461,7 +475,11 @@ fn drift(reached: &Attrs, now: &Attrs) -> Vec<String> {
     match (reached.is_empty(), now.is_empty()) {
         (true, false) => vec!["it is there again".into()],
         (false, true) => vec!["it is gone".into()],
-        _ => reached.iter().filter(|(name, value)| now.get(*name) != Some(value)).map(|(name, _)| name.clone()).collect(),
+        _ => reached
+            .iter()
+            .filter(|(name, value)| **name != brought::TREE && now.get(*name) != Some(value))
+            .map(|(name, _)| name.clone())
+            .collect(),
     }
 }
 
@@ -502,10 +520,23 @@ fn put_back(sys: &System, runs: &[String], restore: &Restore, step: &Step, tell:
     if now == *before && !moved {
         return Ok(Vec::new());
     }
+    // Where packages come back as well, what is new may be theirs.
+    let goes = packages::installed(before).all(|(name, _)| now.get(name) == before.get(name));
+    let paths = if key.kind == Kind::Packages && goes { Some((Paths::look(sys)?, aside::folders(sys, &now, before)?)) } else { None };
     let mut line = |text: &str| tell(Body::Line { text: text.to_owned(), error: false });
     let reached = object.set(sys, &now, before, &mut Progress::new(&mut line)).map_err(both)?;
     if key.kind == Kind::Packages {
         aside::forget_units(sys)?;
+    }
+    if let Some((paths, folders)) = paths {
+        // What their scripts make when they go, as copies of data: it was not there, and is not lost.
+        for path in paths.since(sys, &folders)? {
+            let made = File::new(&path);
+            let there = made.read(sys)?;
+            made.keep(sys, &there, &Attrs::new())?;
+            made.set(sys, &there, &Attrs::new(), &mut Progress::new(&mut line))?;
+            line(&format!("a package that went left {path}; the keep of this run has it now"));
+        }
     }
     // A file that came back is older than what systemd has read, which does not see that it changed.
     if key.kind == Kind::File && key.name.contains("/systemd/system/") && sys.stat("/run/systemd/system")?.is_some() {

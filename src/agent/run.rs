@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::aside::Aside;
+use super::brought;
 use super::command;
 use super::condition::Commands;
 use super::diff;
@@ -66,6 +67,7 @@ pub fn apply(sys: &System, plan: &Plan, header: &RunHeader, tell: &mut dyn FnMut
         before: BTreeMap::new(),
         known: BTreeMap::new(),
         unseen: false,
+        brought: Vec::new(),
         touched: Vec::new(),
         over: BTreeSet::new(),
         tally: Tally::default(),
@@ -110,6 +112,8 @@ struct Runner<'a> {
     known: BTreeMap<Key, Attrs>,
     /// Something ran that may have changed anything: commands, maintainer scripts, changes of users and services.
     unseen: bool,
+    /// What packages' scripts brought besides them.
+    brought: Vec<Key>,
     /// Paths that this run changed: what is below them may be another.
     touched: Vec<String>,
     /// Lows that have done all they had to.
@@ -494,7 +498,7 @@ impl<'a> Runner<'a> {
             return Err(Diagnostic::new(Code::Failed, format!("{} is not empty any more", key.name)).into());
         }
         let to = self.with_neighbours(index, change);
-        let aside = if key.kind == Kind::Packages { Some(Aside::look(self.sys, &mut self.before)?) } else { None };
+        let aside = if key.kind == Kind::Packages { Some(Aside::look(self.sys, &now, &mut self.before)?) } else { None };
         let tell = &mut *self.tell;
         let mask = &self.plan.mask;
         let mut say = |line: &str| tell(Body::Line { text: mask.text(line), error: false });
@@ -508,7 +512,8 @@ impl<'a> Runner<'a> {
             };
         }
         if let Some(aside) = aside {
-            aside.note(self.sys, &mut self.before, &self.plan.mask)?;
+            let brought = aside.note(self.sys, key, &mut self.before, &self.plan.mask)?;
+            self.brought.extend(brought);
         }
         if key.kind == Kind::Mount {
             // What is seen there from now on is another filesystem's: it has before-images of its own.
@@ -635,14 +640,18 @@ impl<'a> Runner<'a> {
     /// What is owed of lows that have done all they had to, or whose change did not come, is owed no more.
     fn settle(&mut self) -> Result<()> {
         let owed: BTreeSet<String> = self.sys.owed()?.into_iter().map(|o| o.what).collect();
-        let mut paid = Vec::new();
+        let mut entries = Vec::new();
         for (index, low) in self.plan.lows.iter().enumerate().filter(|_| !owed.is_empty()) {
             let what = owed_name(low, &self.plan.mask);
             if owed.contains(&what) && (self.over.contains(&index) || !self.must_react(low, &what)) {
-                paid.push(Entry::Paid { what });
+                entries.push(Entry::Paid { what });
             }
         }
-        if paid.is_empty() { Ok(()) } else { self.sys.journal(&paid) }
+        // Later states work in what packages brought: as it is now the run leaves it.
+        for key in &self.brought {
+            entries.push(Entry::After { key: key.clone(), attrs: brought::read(self.sys, &key.name)?, secret: false });
+        }
+        if entries.is_empty() { Ok(()) } else { self.sys.journal(&entries) }
     }
 
     /// Whether something that a low watches has changed, in this run or an earlier one.

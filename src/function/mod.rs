@@ -151,6 +151,11 @@ pub trait There {
         Key::new(Kind::Packages, "apt")
     }
 
+    /// Whether an earlier step of this plan installs packages, with files that nobody knows yet.
+    fn packages_come(&self) -> bool {
+        false
+    }
+
     /// Whether some earlier step of this plan runs commands or is unknown, so that what is there may yet change unseen.
     fn uncertain(&self) -> bool;
 }

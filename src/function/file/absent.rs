@@ -31,6 +31,9 @@ pub const MISSING: Entry = Entry {
     parse: |low| parse(low, Goal::Missing),
 };
 
+/// Where packages put their files.
+const PACKAGES: [&str; 8] = ["/bin/", "/etc/", "/lib", "/opt/", "/sbin/", "/srv/", "/usr/", "/var/"];
+
 enum Goal {
     Absent,
     Exists,
@@ -63,6 +66,10 @@ impl Function for Presence {
     fn want(&self, there: &dyn There) -> Result<Want> {
         let path = &self.path;
         if let Goal::Absent = self.goal {
+            let brings = PACKAGES.iter().any(|place| path.starts_with(place)) && !path.starts_with("/usr/local/");
+            if brings && there.packages_come() && kind(&there.get(&key(path))).is_none() {
+                return Ok(Want::Unknown(format!("whether a package brings {path}")));
+            }
             return Ok(Want::Is(vec![(key(path), Attrs::new())]));
         }
         let exists = kind(&there.get(&key(&place::follow(there, path)?))).is_some();

@@ -16,6 +16,7 @@ pub struct Double {
     pub contents: RefCell<BTreeMap<Hash, Arc<[u8]>>>,
     pub required: Vec<Low>,
     pub uncertain: bool,
+    pub packages_come: bool,
     /// Keys that the function named; others read as absent, as the trait says.
     named: RefCell<Option<Vec<Key>>>,
 }
@@ -52,6 +53,10 @@ impl There for Double {
         let hash = Hash::of(&bytes);
         self.contents.borrow_mut().insert(hash.clone(), bytes.into());
         hash
+    }
+
+    fn packages_come(&self) -> bool {
+        self.packages_come
     }
 
     fn uncertain(&self) -> bool {

@@ -122,6 +122,23 @@ fn managed_says_what_is_wrong() {
 }
 
 #[test]
+fn whether_a_package_brings_what_is_to_be_absent_is_known_when_it_has_come() {
+    let mut host = Double::new();
+    let want = |host: &Double, path: &str| {
+        let function = host.parse(&low("file.absent", &format!(r#"{{"name": "{path}"}}"#))).unwrap();
+        host.want(&*function).unwrap()
+    };
+    assert!(matches!(want(&host, "/etc/f"), Want::Is(_)));
+    host.packages_come = true;
+    assert!(matches!(want(&host, "/etc/f"), Want::Unknown(_)));
+    for path in ["/home/ann/f", "/usr/local/bin/f", "/root/f"] {
+        assert!(matches!(want(&host, path), Want::Is(_)), "{path}");
+    }
+    host.file("/etc/f", "x");
+    assert!(matches!(want(&host, "/etc/f"), Want::Is(_)));
+}
+
+#[test]
 fn directories_are_made_with_mode_and_owner() {
     let mut host = Double::new();
     assert_eq!(host.apply("file.directory", r#"{"name": "/etc/a/b/", "makedirs": true, "mode": 750}"#).unwrap(), 2);
