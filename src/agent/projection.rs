@@ -25,6 +25,15 @@ pub struct Look {
     pub empty: bool,
 }
 
+/// What somebody has asked for.
+#[derive(Default)]
+pub struct Asked {
+    pub keys: BTreeSet<Key>,
+    pub looks: BTreeSet<String>,
+    /// Directories that were listed.
+    pub lists: BTreeSet<String>,
+}
+
 pub struct Projection<'a> {
     pub sys: &'a System,
     /// As read from the host: what apply compares with before it touches anything.
@@ -47,8 +56,8 @@ pub struct Projection<'a> {
     unseen: Option<(usize, usize)>,
     /// What is in directories that were listed, as it is on the host.
     lists: RefCell<BTreeMap<String, BTreeMap<String, Attrs>>>,
-    /// Directories that were listed since somebody asked.
-    asked: RefCell<BTreeSet<String>>,
+    /// What is asked for, while somebody wants to know.
+    asked: RefCell<Option<Asked>>,
     /// Contents that functions asked for and that must be fetched before they can be asked again.
     missing: RefCell<BTreeSet<Hash>>,
 }
@@ -80,6 +89,9 @@ impl<'a> Projection<'a> {
 
     /// What is there when everything planned so far is done.
     pub fn now(&self, key: &Key) -> Result<Attrs> {
+        if let Some(asked) = &mut *self.asked.borrow_mut() {
+            asked.keys.insert(key.clone());
+        }
         match self.laid.get(key) {
             Some(laid) => Ok(laid.clone()),
             None if key.kind == Kind::File && self.below_removed(&key.name) => Ok(Attrs::new()),
@@ -208,6 +220,9 @@ impl<'a> Projection<'a> {
 
     /// What a path is, links not followed, without reading what is in it.
     pub fn look(&self, path: &str) -> Result<Option<Look>> {
+        if let Some(asked) = &mut *self.asked.borrow_mut() {
+            asked.looks.insert(path.to_owned());
+        }
         if let Some(attrs) = self.laid.get(&Key::new(Kind::File, path)) {
             return Ok(look_at_attrs(attrs));
         }
@@ -244,9 +259,11 @@ impl<'a> Projection<'a> {
         std::mem::take(&mut *self.missing.borrow_mut()).into_iter().collect()
     }
 
-    /// The directories that were listed since the last call.
-    pub fn take_asked(&self) -> BTreeSet<String> {
-        std::mem::take(&mut *self.asked.borrow_mut())
+    /// What `asks` asks for, and what it gives.
+    pub fn following<T>(&self, asks: impl FnOnce() -> T) -> (T, Asked) {
+        *self.asked.borrow_mut() = Some(Asked::default());
+        let given = asks();
+        (given, self.asked.take().unwrap_or_default())
     }
 
     /// Everything that was read, for the stale check.
@@ -274,7 +291,9 @@ impl<'a> Projection<'a> {
         if !emptied {
             found = entries(self.sys, directory)?;
             self.lists.borrow_mut().entry(directory.to_owned()).or_insert_with(|| found.clone());
-            self.asked.borrow_mut().insert(directory.to_owned());
+            if let Some(asked) = &mut *self.asked.borrow_mut() {
+                asked.lists.insert(directory.to_owned());
+            }
         }
         for (key, attrs) in &self.laid {
             let name = key.name.strip_prefix(&below).filter(|name| key.kind == Kind::File && !name.is_empty() && !name.contains('/'));

@@ -250,8 +250,7 @@ pub struct Unwatched {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Touched {
     pub key: crate::plan::Key,
-    /// The states that speak of it, in their order; none where only a condition looks at it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// The states that speak of it or whose conditions look at it, in their order.
     pub states: Vec<StateName>,
 }
 

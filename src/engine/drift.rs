@@ -33,7 +33,11 @@ pub enum News {
 /// nobody listens any more; dropping it ends the session.
 pub async fn watch(asking: Asking, host: Host, tell: mpsc::Sender<Told>) -> Result<()> {
     let id = host.id.clone();
-    let Planned { mut session, plan, .. } = plan_host(asking, host).await?;
+    let mine = asking.work.mine.clone();
+    let planned = plan_host(asking, host).await;
+    // What other hosts know is asked anew for the next one.
+    mine.close().await;
+    let Planned { mut session, plan, .. } = planned?;
     let mut news = Some(News::Planned(Box::new(plan)));
     session.watch().await?;
     while let Some(now) = news.take() {

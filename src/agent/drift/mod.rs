@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::bus::Bus;
 use self::paths::Paths;
-use super::condition::Commands;
+use super::condition::{Asker, Commands};
 use super::planner::{Plan, Planner};
 use super::projection::{Look, Projection, Reads, View, entries, look_at_host, telling};
 use super::protocol::{Body, Message, StateName, Touched, Unwatched, Watching};
@@ -69,7 +69,7 @@ pub fn watch(sys: &System, plan: &Plan, wire: &Wire, stream: u32, requests: &Rec
 }
 
 /// Something that the plan stands on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum What {
     Object(Key),
     /// What is in a directory, as one look tells.
@@ -311,11 +311,6 @@ impl<'a> Drift<'a> {
 }
 
 impl Thing {
-    fn new(what: What, seen: Option<Attrs>) -> Thing {
-        let (minds, blind, places, kernel, units, looked) = Default::default();
-        Thing { what, seen, minds, blind, places, kernel, units, looked, pause: PAUSE, took: Duration::ZERO }
-    }
-
     fn key(&self) -> Key {
         match &self.what {
             What::Object(key) => key.clone(),
@@ -349,49 +344,49 @@ impl Thing {
             _ => true,
         };
         let lows: Vec<usize> = self.minds.iter().filter(minds).map(|minds| minds.low).collect();
-        (self.minds.is_empty() || !lows.is_empty()).then_some((names, lows))
+        (!lows.is_empty()).then_some((names, lows))
     }
 }
 
-/// What a plan has read, and which of its lows minds what of it.
+/// What a plan has read, as far as a state minds it: what it speaks of, what it lists, what its conditions look at.
 fn things(sys: &System, plan: &Plan) -> Vec<Thing> {
     let commands = Commands::with(plan.grains.clone());
     let projection = Projection::over(sys, plan.reads.clone());
     let planner = Planner::new(&plan.lows, &plan.functions, projection, &commands, false, &plan.mask);
-    let mut minds: BTreeMap<Key, Vec<Minds>> = BTreeMap::new();
-    let mut lists: BTreeMap<String, Vec<Minds>> = BTreeMap::new();
+    let projection = &planner.projection;
+    let mut things: BTreeMap<What, Vec<Minds>> = BTreeMap::new();
     for (index, (low, function)) in plan.lows.iter().zip(&plan.functions).enumerate() {
-        let view = View { projection: &planner.projection, lows: &plan.lows, low };
+        let mut minds = |what, attributes| things.entry(what).or_default().push(Minds { low: index, attributes });
+        let asker = Asker { projection, commands: &commands, permitted: false };
+        let (_, asked) = projection.following(|| asker.decide(low));
+        let looks = asked.looks.into_iter().map(What::Look);
+        asked.keys.into_iter().map(What::Object).chain(looks).for_each(|what| minds(what, None));
+
+        let view = View { projection, lows: &plan.lows, low };
         // What cannot be said before an earlier change is done is minded as a whole.
-        let keys = planner.objects(&**function, &view).unwrap_or_default();
-        let wanted = match function.want(&view) {
+        let ((keys, want), asked) =
+            projection.following(|| (planner.objects(&**function, &view).unwrap_or_default(), function.want(&view)));
+        let wanted = match want {
             Ok(Want::Is(wanted) | Want::Then(wanted, _)) => wanted,
             _ => Vec::new(),
         };
         for key in keys {
             let attributes = attributes_of(low, &**function, &key, &wanted);
-            minds.entry(key).or_default().push(Minds { low: index, attributes });
+            minds(What::Object(key), attributes);
         }
-        for directory in planner.projection.take_asked() {
-            lists.entry(directory).or_default().push(Minds { low: index, attributes: None });
-        }
+        asked.lists.into_iter().for_each(|directory| minds(What::Entries(directory), None));
     }
-    let Reads { keys, looks, lists: mut entries } = planner.projection.reads();
-    let mut things = Vec::new();
-    for (path, look) in looks {
-        let known = keys.contains_key(&Key::new(Kind::File, path.as_str()));
-        things.extend((!known).then(|| Thing::new(What::Look(path), Some(look_attrs(look.as_ref())))));
-    }
-    for (key, attrs) in keys {
-        let mut thing = Thing::new(What::Object(key.clone()), Some(telling(&attrs)));
-        thing.minds = minds.remove(&key).unwrap_or_default();
-        things.push(thing);
-    }
-    for (directory, minds) in lists {
-        let seen = entries.remove(&directory).map(entries_attrs);
-        things.push(Thing { minds, ..Thing::new(What::Entries(directory), seen) });
-    }
-    things
+    let Reads { keys, looks, lists } = planner.projection.reads();
+    let of = |(what, minds): (What, Vec<Minds>)| {
+        let seen = match &what {
+            What::Object(key) => telling(keys.get(key)?),
+            What::Look(path) => look_attrs(looks.get(path)?.as_ref()),
+            What::Entries(path) => entries_attrs(lists.get(path)?),
+        };
+        let (blind, places, kernel, units, looked) = Default::default();
+        Some(Thing { what, seen: Some(seen), minds, blind, places, kernel, units, looked, pause: PAUSE, took: Duration::ZERO })
+    };
+    things.into_iter().filter_map(of).collect()
 }
 
 /// The attributes of an object that a low speaks of; `None`: all.
@@ -412,15 +407,15 @@ fn read(sys: &System, what: &What) -> Option<Attrs> {
             Err(error) if error.code == Code::Unreachable => Some(Attrs::new()),
             Err(_) => None,
         },
-        What::Entries(path) => entries(sys, path).ok().map(entries_attrs),
+        What::Entries(path) => entries(sys, path).ok().map(|entries| entries_attrs(&entries)),
         What::Look(path) => look_at_host(sys, path).ok().map(|look| look_attrs(look.as_ref())),
     }
 }
 
 /// One word for all that a look tells of each.
-fn entries_attrs(entries: BTreeMap<String, Attrs>) -> Attrs {
-    let word = |attrs: Attrs| attrs.values().map(Value::to_text).collect::<Vec<_>>().join(" ");
-    attributes(entries.into_iter().map(|(name, attrs)| (name, Value::Str(word(attrs)))))
+fn entries_attrs(entries: &BTreeMap<String, Attrs>) -> Attrs {
+    let word = |attrs: &Attrs| attrs.values().map(Value::to_text).collect::<Vec<_>>().join(" ");
+    attributes(entries.iter().map(|(name, attrs)| (name.clone(), Value::Str(word(attrs)))))
 }
 
 fn look_attrs(look: Option<&Look>) -> Attrs {

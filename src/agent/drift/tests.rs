@@ -191,6 +191,22 @@ kernel sysctl.present {"name": "net.ipv4.ip_forward", "value": 1}"#,
 }
 
 #[test]
+fn what_conditions_look_at_is_told_and_commands_are_not_watched() {
+    let bench = bench();
+    let plan = bench.plan(
+        r#"asks file.managed {"name": "/etc/app/h", "unless": "probe something"}
+once cmd.run {"name": "make", "creates": "/srv/made"}
+guarded file.managed {"name": "/etc/app/g", "unless": "test -f /srv/flag"}"#,
+    );
+    let mut w = watched(&bench, &plan);
+    let unwatched: Vec<String> = w.drift.watching().unwatched.into_iter().map(|unwatched| unwatched.what).collect();
+    assert_eq!(unwatched, ["probe something"]);
+    assert_eq!(w.after(|w| fs::write(w.at("/srv/made"), "").unwrap()), ["file:/srv/made once"]);
+    assert_eq!(w.after(|w| fs::write(w.at("/srv/flag"), "").unwrap()), ["file:/srv/flag guarded"]);
+    assert!(w.after(|w| fs::write(w.at("/srv/flag"), "").unwrap()).is_empty());
+}
+
+#[test]
 fn what_is_touched_all_the_time_is_looked_at_ever_less_often() {
     let bench = bench();
     let plan = bench.plan(MANAGED);
