@@ -87,6 +87,10 @@ fn a_second_machine_joins_by_token_and_the_two_become_edge_and_core() {
     join(&lab, "h3", &format!("--token {other_key}")).code(4).complains("is not the one that the token is of");
     let wrong = door2.token.replacen(|c: char| c != 'a', "a", 1);
     join(&lab, "h3", &format!("--token {wrong}")).code(1).complains("knows no such token");
+    let aged: Value = serde_json::from_str(&lab.basalt(["token", "create", "--json"]).ok().stdout).unwrap();
+    let age = "f=$(find \"$HOME/.local/state\" -path \"*/tokens/$1\") && sed -i 's/\"expires\":[0-9]*/\"expires\":1/' \"$f\"";
+    lab.run(["sh", "-ec", age, "sh", aged["token"].as_str().unwrap()]).ok();
+    join(&lab, "h3", &format!("--token {}", aged["text"].as_str().unwrap())).code(1).complains("this token is expired");
     join(&lab, "h3", "--token x").code(1).complains("this is no token");
     assert_eq!(lab["h3"].read("/root/.ssh/authorized_keys"), None);
     lab.basalt(["token", "list"]).ok().says("used by h2").says("revoked");

@@ -24,8 +24,9 @@ use crate::engine::facts::resources;
 use crate::engine::history::{RunHistory, time_text};
 use crate::engine::repository::Snapshot;
 use crate::engine::session::{Session, Stop};
-use crate::enrol::check::{Facts, Standing, asked_of_systemd};
+use crate::enrol::check::{Check, Facts, Standing, asked_of_systemd};
 use crate::enrol::token::random;
+use crate::enrol::wire::fingerprint;
 use crate::fleet::Host;
 use crate::fleet::cluster::{Cluster, FILE, Node, path_of};
 use crate::fleet::role::{Resources, Role};
@@ -181,11 +182,12 @@ pub async fn run(args: BootstrapArgs, color: Color) -> Ended {
     if let Some(stage) = &args.rollback {
         return back(&args, stage, printer).await;
     }
-    let found = checked(&printer).await?;
+    let controller = master(&args)?;
+    let found = checked(&printer, controller.as_deref()).await?;
     if args.check || found.wrong {
         return if found.wrong { Err(Diagnostic::new(Code::Failed, "this machine cannot be a node as it is").into()) } else { Ok(0) };
     }
-    match master(&args)? {
+    match controller {
         Some(controller) => {
             printer.say(&format!("Joining the cluster at {controller}."));
             join(&controller, &args.how, &printer).await
@@ -215,7 +217,7 @@ struct Found {
 }
 
 /// Makes all checks, and tells them.
-async fn checked(printer: &Printer) -> Result<Found> {
+async fn checked(printer: &Printer, controller: Option<&str>) -> Result<Found> {
     let (_pull, stop) = Stop::new();
     let here = Host::new("here", Host::LOCAL);
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -230,7 +232,11 @@ async fn checked(printer: &Printer) -> Result<Found> {
     let free_gb = free.unwrap_or(0);
     let facts =
         Facts { root: Path::new("/"), is_root, hostname: hostname(), grains: &grains, resources, free_gb, active, clock_is_synchronized };
-    let checks = facts.checks();
+    let mut checks = facts.checks();
+    checks.extend(match controller {
+        Some(controller) => Some(reaches(controller).await),
+        None => None,
+    });
     let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
     for check in &checks {
         let standing = check.standing.name();
@@ -250,6 +256,18 @@ async fn checked(printer: &Printer) -> Result<Found> {
         }
     }
     Ok(Found { resources, wrong: checks.iter().any(|check| check.standing == Standing::Wrong) })
+}
+
+/// Whether the controller is there that this machine is to join.
+async fn reaches(controller: &str) -> Check {
+    let address = controller.to_owned();
+    let found = tokio::task::spawn_blocking(move || fingerprint(&address)).await;
+    let (found, standing, hint) = match found {
+        Ok(Ok(_)) => (format!("{controller} answers"), Standing::Well, ""),
+        Ok(Err(fault)) => (fault.summary, Standing::Wrong, "`basalt token create --listen` there lets machines in"),
+        Err(e) => (e.to_string(), Standing::Wrong, "try again"),
+    };
+    Check { name: "controller", needed: "answers".to_owned(), found, standing, hint }
 }
 
 /// The stages of the first node. Those that are done are not done again.

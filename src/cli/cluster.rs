@@ -93,7 +93,7 @@ pub async fn run(command: ClusterCommand, color: Color) -> Ended {
         ClusterCommand::Stop(args) => stop(&args, printer, &managed(&args)?, true).await,
         ClusterCommand::Sync(args) => sync(&args, printer).await,
         ClusterCommand::Update(args) => {
-            let code = carry_out(&args, printer.clone(), |snapshot| cluster::recalculate(snapshot)).await?;
+            let code = carry_out(&args, printer.clone(), cluster::recalculate).await?;
             if code != 0 {
                 return Ok(code);
             }

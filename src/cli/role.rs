@@ -47,7 +47,7 @@ pub async fn run(command: RoleCommand, color: Color) -> Ended {
     match command {
         RoleCommand::Show(args) => show(&args, &printer),
         RoleCommand::Assign(args) => carry_out(&args.change, printer, |snapshot| cluster::assign(snapshot, &args.node, args.role)).await,
-        RoleCommand::Recalculate(args) => carry_out(&args, printer, |snapshot| cluster::recalculate(snapshot)).await,
+        RoleCommand::Recalculate(args) => carry_out(&args, printer, cluster::recalculate).await,
     }
 }
 

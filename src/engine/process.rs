@@ -23,7 +23,7 @@ fn role_of(snapshot: &Snapshot, role: &str, node: &str, address: &str, grains: &
     overrides.iter().for_each(|(name, value)| drop(names.insert(name.clone(), value.clone())));
     let template = String::from_utf8_lossy(&file.bytes);
     let words: BTreeSet<&str> = template.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
-    for name in overrides.0.keys().filter_map(Value::as_str).filter(|name| !words.contains(name)) {
+    if let Some(name) = overrides.0.keys().filter_map(Value::as_str).find(|name| !words.contains(name)) {
         let fault = Diagnostic::new(Code::Usage, format!("{FILE} asks nowhere for {name:?}: overriding it would change nothing"));
         return Err(match nearest(name, words.iter().copied().filter(|word| word.len() > 2)) {
             Some(near) => fault.hint(format!("did you mean {near:?}?")),

@@ -170,22 +170,19 @@ impl Carry<'_> {
                 Some(by) => Some((format!("{by} failed, and says failhard"), KEPT)),
                 None => kept(status(&job.low, &fate, &fate), jobs, test),
             };
-            let (kept, broken) = match kept {
-                Some(kept) => (Some(kept), None),
-                None => match condition::kept(ground, &job.low).await {
-                    Ok(why) => (why.map(|why| (why, STAYS)), None),
-                    Err(fault) => (None, Some(fault)),
-                },
+            let kept = match kept {
+                Some(kept) => Ok(Some(kept)),
+                None => condition::kept(ground, &job.low).await.map(|why| why.map(|why| (why, STAYS))),
             };
             let (standing, comment, fate) = match kept {
-                Some((why, fate)) => (Standing::Skipped, why, fate),
-                None => {
+                Ok(Some((why, fate))) => (Standing::Skipped, why, fate),
+                undecided => {
                     self.mark(&here, Standing::Begun, "");
                     let (id, name) = (&job.low.id, &job.low.function());
                     ground.work().sink.event(Event::JobStarted { id, job: name, number: index + 1, of: jobs.len() });
-                    let done = match broken {
-                        Some(fault) => self.broken(job, &fault),
-                        None => self.tries(job, &here).await,
+                    let done = match undecided {
+                        Ok(_) => self.tries(job, &here).await,
+                        Err(fault) => self.broken(job, &fault),
                     };
                     all.codes.extend(&done.codes);
                     all.changed |= done.changed;
@@ -258,6 +255,7 @@ impl Carry<'_> {
             done.changed = changed;
             let again = retry.filter(|retry| attempts < retry.attempts && retry.until == done.failed.is_some() && !stop.is_pulled());
             let Some(retry) = again else { return done };
+            // Salt draws lots.
             let pause = Duration::from_secs(u64::from(retry.interval) + u64::from(retry.splay) / 2);
             tokio::select! { () = sleep(pause) => {}, () = stop.pulled(1) => return done }
         }
