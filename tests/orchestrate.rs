@@ -127,6 +127,9 @@ fn a_controller_killed_in_the_middle_goes_on_where_it_was() {
     running.signal(Signal::KILL);
     let killed = running.wait();
     let run = run_of(&killed);
+    lab.basalt(["runs"])
+        .ok()
+        .says(&format!("Orchestration {run} of orchestration.rollout is under way or was cut off, with 1 of 5 jobs done"));
     lab.all().iter().for_each(|host| drop(host.sh("touch /run/go").ok()));
     // The agent on h2 ends the command it is in, and lets go of the lock.
     let resumed = lab.basalt(["orchestrate", "--resume", &run, "--yes", "--lock-timeout", "30"]).ok();

@@ -109,6 +109,22 @@ fn what_would_break_the_cluster_and_what_nobody_manages_is_refused() {
 }
 
 #[test]
+fn a_node_that_is_gone_is_removed_with_its_processes() {
+    if !lab::required() {
+        return;
+    }
+    let lab = cluster(2);
+    lab.basalt(["process", "add", "h2", "objects", "--yes"]).ok();
+    lab.basalt(["process", "list"]).ok().says("h2-s3server-1  online  online");
+    lab["h2"].kill();
+    let gone = lab.basalt(["node", "remove", "h2", "--yes"]).code(4);
+    gone.complains("h2-s3server-1 is inhibited (online) and does not stop: it goes as failed").says("Remove the node h2");
+    assert!(!lab.state().join("processes/h2.yaml").exists() && !lab.state().join("nodes/h2.yaml").exists());
+    lab.run(["git", "log", "-1", "--format=%B", "--", "processes"]).ok().says("Remove h2-s3server-1").says("it goes as failed");
+    lab.basalt(["cluster", "status"]).ok().says("h1  online   monolith").says("1 node, scale single");
+}
+
+#[test]
 fn the_whole_cluster_is_seen_stopped_dumped_loaded_and_reset() {
     if !lab::required() {
         return;

@@ -138,13 +138,15 @@ pub async fn run(command: NodeCommand, color: Color) -> Ended {
         NodeCommand::Recover(args) => recover::run(args, printer).await,
         NodeCommand::Remove(args) => {
             let ids: Vec<String> = processes(&args.change.repository, &args.id)?.into_iter().map(|process| process.id).collect();
+            let mut code = 0;
             if !ids.is_empty() {
-                let code = process::take_out(&args.change, printer.clone(), &ids, args.force).await?;
-                if code != 0 {
-                    return Ok(code);
-                }
+                code = process::take_out(&args.change, printer.clone(), &ids, args.force).await?;
             }
-            carry_out(&args.change, printer, |snapshot| cluster::remove(snapshot, &args.id)).await
+            match code {
+                // A node that is away can go all the same, its processes as failed; that they may still run there is told.
+                0 | 4 => Ok(carry_out(&args.change, printer, |snapshot| cluster::remove(snapshot, &args.id)).await?.max(code)),
+                _ => Ok(code),
+            }
         }
     }
 }

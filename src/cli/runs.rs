@@ -9,6 +9,7 @@ use super::{Ended, RepositoryArgs};
 use crate::diagnostic::{Code, Diagnostic, Result, nearest};
 use crate::engine::apply::HostResult;
 use crate::engine::history::{RunHistory, time_text};
+use crate::orchestrate::Record;
 use crate::store::Store;
 
 #[derive(Args)]
@@ -67,6 +68,17 @@ pub fn run(args: RunsArgs, color: Color) -> Ended {
             commit,
             if run.source.dirty { "+" } else { "" },
             clean(&run.header.who)
+        ));
+    }
+    for key in store.list("orchestrations/")? {
+        let record = store.get(&key)?.and_then(|entry| serde_json::from_slice::<Record>(&entry.value).ok());
+        let Some(record) = record.filter(|record| !record.is_over()) else { continue };
+        let (id, done, jobs) = (&record.id, record.jobs.iter().filter(|job| job.standing.is_done()).count(), record.jobs.len());
+        printer.json(&json!({"type": "orchestration_unfinished", "run": id, "sls": record.sls, "started": record.started, "done": done, "jobs": jobs}));
+        printer.say(&format!(
+            "Orchestration {id} of {} is under way or was cut off, with {done} of {} done: `basalt orchestrate --resume {id}` goes on.",
+            clean(&record.sls.join(", ")),
+            count(jobs, "job")
         ));
     }
     Ok(0)
