@@ -12,7 +12,7 @@ use tokio::time::{Duration, Instant};
 use super::apply::{How, plan_and_apply};
 use super::change::{ChangeArgs, carry_out};
 use super::context::{Context, cache_folder, hostname, now, now_ms, store_of};
-use super::join::{JoinHow, join};
+use super::join::{Discovery, JoinHow, join};
 use super::opened::Opened;
 use super::print::{Color, Paint, Printer, clean, count};
 use super::rollback::take_back;
@@ -39,11 +39,13 @@ const TOLD: [&str; 2] = ["/etc/basalt/cluster.yaml", "/etc/eos/cluster.yaml"];
 #[derive(Args)]
 pub struct BootstrapArgs {
     /// This machine is the first node, whatever else says otherwise
-    #[arg(long, conflicts_with = "join_cluster")]
+    #[arg(long, conflicts_with_all = ["join_cluster", "auto_discover"])]
     single_node: bool,
     /// Join the cluster whose controller is at this address, as `basalt join` does
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "auto_discover")]
     join_cluster: Option<String>,
+    #[command(flatten)]
+    discovery: Discovery,
     #[command(flatten)]
     how: JoinHow,
     /// Show the checks, and do nothing
@@ -182,7 +184,7 @@ pub async fn run(args: BootstrapArgs, color: Color) -> Ended {
     if let Some(stage) = &args.rollback {
         return back(&args, stage, printer).await;
     }
-    let controller = master(&args)?;
+    let controller = master(&args, &printer).await?;
     let found = checked(&printer, controller.as_deref()).await?;
     if args.check || found.wrong {
         return if found.wrong { Err(Diagnostic::new(Code::Failed, "this machine cannot be a node as it is").into()) } else { Ok(0) };
@@ -197,9 +199,15 @@ pub async fn run(args: BootstrapArgs, color: Color) -> Ended {
 }
 
 /// The controller of the cluster that this machine belongs to; none: it is the first node.
-fn master(args: &BootstrapArgs) -> Result<Option<String>> {
+async fn master(args: &BootstrapArgs, printer: &Printer) -> Result<Option<String>> {
     if args.single_node || args.join_cluster.is_some() {
         return Ok(args.join_cluster.clone());
+    }
+    if args.discovery.auto_discover {
+        match args.discovery.look(&args.how, printer).await? {
+            Some(found) => return Ok(Some(found)),
+            None => printer.say("No controller answers."),
+        }
     }
     for file in TOLD {
         match std::fs::read_to_string(file) {

@@ -9,13 +9,14 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::context::{confirmed, hostname, short};
-use super::print::{Color, Printer, clean};
+use super::print::{Color, Printer, clean, count};
 use super::token::grouped;
 use super::{Ended, key};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::facts::resources;
 use crate::engine::session::{Session, Stop};
 use crate::enrol::device::devices;
+use crate::enrol::discover::discover;
 use crate::enrol::message::{Ask, Registration, Reply, is_key};
 use crate::enrol::token::{PIN, Token, unbase32};
 use crate::enrol::wire::{ask, fingerprint};
@@ -33,12 +34,29 @@ const PAUSE: Duration = Duration::from_secs(2);
 #[derive(Args)]
 pub struct JoinArgs {
     /// The controller: an address, with its port where that is not 4506
-    controller: String,
+    #[arg(required_unless_present = "auto_discover", conflicts_with = "auto_discover")]
+    controller: Option<String>,
+    #[command(flatten)]
+    discovery: Discovery,
     #[command(flatten)]
     how: JoinHow,
     /// One JSON object per line
     #[arg(long)]
     pub json: bool,
+}
+
+/// Looking for the controller.
+#[derive(Args)]
+pub struct Discovery {
+    /// Ask the network who is a controller; the token, the fingerprint or --cluster says which one is meant
+    #[arg(long)]
+    pub auto_discover: bool,
+    /// Of the controllers that answer, the one of the cluster with this id
+    #[arg(long, value_name = "ID", requires = "auto_discover")]
+    cluster: Option<String>,
+    /// Seconds to wait for answers
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=300), requires = "auto_discover")]
+    discover_timeout: u64,
 }
 
 /// How a machine presents itself.
@@ -65,7 +83,52 @@ pub struct JoinHow {
 }
 
 pub async fn run(args: JoinArgs, color: Color) -> Ended {
-    join(&args.controller, &args.how, &Printer::new(args.json, color)).await
+    let printer = Printer::new(args.json, color);
+    let controller = match args.controller {
+        Some(controller) => controller,
+        None => args.discovery.look(&args.how, &printer).await?.ok_or_else(|| {
+            Diagnostic::new(Code::Unreachable, "no controller answers")
+                .hint("is `basalt token create --listen` running there, in this network? Else name it: basalt join ADDRESS")
+        })?,
+    };
+    join(&controller, &args.how, &printer).await
+}
+
+impl Discovery {
+    /// Asks the network; all that answer are told. The address of the one that is meant: by its key, by its cluster, or because it is the only one.
+    pub async fn look(&self, how: &JoinHow, printer: &Printer) -> Result<Option<String>> {
+        let pin = how.pin()?;
+        let patience = Duration::from_secs(self.discover_timeout);
+        let found = blocking(move || discover(pin, patience)).await?;
+        for one in &found {
+            let (about, fingerprint) = (&one.about, grouped(&one.pin));
+            printer.json(&json!({
+                "type": "discovered", "cluster": about.cluster_id, "address": one.address(), "nodes": about.node_count, "fingerprint": fingerprint,
+            }));
+            let nodes = count(about.node_count, "node");
+            printer.say(&format!("{}  cluster {}, {nodes}, fingerprint {fingerprint}", one.address(), clean(&about.cluster_id)));
+        }
+        let meant: Vec<_> = found.iter().filter(|one| self.cluster.as_ref().is_none_or(|id| *id == one.about.cluster_id)).collect();
+        match meant.as_slice() {
+            [] if found.is_empty() => Ok(None),
+            [] => Err(Diagnostic::new(Code::Usage, "none of these controllers has the cluster that --cluster names").into()),
+            [one] => Ok(Some(one.address())),
+            _ => Err(Diagnostic::new(Code::Usage, format!("{} controllers answer", meant.len()))
+                .hint("--token, --fingerprint or --cluster ID says which one is meant")
+                .into()),
+        }
+    }
+}
+
+impl JoinHow {
+    /// The key that the controller must have, where something says it.
+    fn pin(&self) -> Result<Option<[u8; PIN]>> {
+        if let Some(token) = &self.token {
+            return Token::parse(token).map(|token| Some(token.pin));
+        }
+        let wrong = || Diagnostic::new(Code::Usage, "this is no fingerprint of a controller").into();
+        self.fingerprint.as_deref().map(|text| unbase32(text).ok_or_else(wrong)).transpose()
+    }
 }
 
 pub async fn join(controller: &str, args: &JoinHow, printer: &Printer) -> Ended {
@@ -74,12 +137,10 @@ pub async fn join(controller: &str, args: &JoinHow, printer: &Printer) -> Ended 
             .hint("sudo basalt join …")
             .into());
     }
-    let token = args.token.as_deref().map(Token::parse).transpose()?;
     let (_pull, stop) = Stop::new();
-    let pin = match (&token, &args.fingerprint) {
-        (Some(token), _) => token.pin,
-        (None, Some(text)) => unbase32(text).ok_or_else(|| Diagnostic::new(Code::Usage, "this is no fingerprint of a controller"))?,
-        (None, None) => {
+    let pin = match args.pin()? {
+        Some(pin) => pin,
+        None => {
             let address = controller.to_owned();
             let pin = blocking(move || fingerprint(&address)).await?;
             let question = format!("The controller at {} has the fingerprint {}. Does it say the same there?", controller, grouped(&pin));

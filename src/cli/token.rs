@@ -21,6 +21,7 @@ use crate::diagnostic::{Code, Diagnostic, Result, Severity};
 use crate::engine::cluster;
 use crate::engine::history::time_text;
 use crate::enrol::desk::{Desk, Next, Request};
+use crate::enrol::discover::{About, answer};
 use crate::enrol::message::{Registration, Reply};
 use crate::enrol::token::{self, Token, TokenRecord, base32};
 use crate::enrol::wire::{Asked, Identity, PORT, serve};
@@ -133,13 +134,17 @@ async fn create(args: CreateArgs, printer: Arc<Printer>) -> Ended {
         "type": "token_created", "token": id, "text": text, "expires": record.expires, "address": address, "command": command, "fingerprint": fingerprint,
     }));
     printer.say(&format!("For one machine, until {}. On it, as root:\n\n    {command}\n", time_text(record.expires)));
-    let Some((listener, _)) = listener else {
+    let Some((listener, listens)) = listener else {
         printer.say("Nobody listens yet: `basalt token create --listen --stay` does, for all tokens.");
         return Ok(0);
     };
     printer.say(&format!("Listening at {address}. The controller's fingerprint is {fingerprint}."));
     let (questions, asked) = mpsc::channel(64);
-    serve(listener, &identity, questions);
+    serve(listener, &identity, questions.clone());
+    // Who has its address needs no discovery.
+    if let Err(fault) = discoverable(identity, listens, args.repository.clone(), questions) {
+        printer.fault(&Diagnostic { severity: Severity::Warning, ..*fault });
+    }
     Door { args, printer, store, watched: id }.open(asked).await
 }
 
@@ -168,6 +173,15 @@ fn listen(text: &str) -> Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(&with_port).map_err(fault)?;
     let address = listener.local_addr().map_err(fault)?;
     Ok((listener, address))
+}
+
+/// Machines that look for a controller find this one, as long as it listens.
+fn discoverable(identity: Identity, at: SocketAddr, repository: RepositoryArgs, questions: mpsc::Sender<Asked>) -> Result<()> {
+    let about = move || {
+        let cluster = cluster::read(&Opened::at(&repository, None).ok()?.snapshot).ok()?;
+        Some(About { cluster_id: cluster.id, address: at.ip(), port: at.port(), node_count: cluster.nodes.len() })
+    };
+    answer(identity, about, move || questions.is_closed())
 }
 
 /// As others reach it: of all addresses the one that leads out, or else this machine's name.

@@ -15,12 +15,14 @@
 //! - [`wire`]: TLS with bare keys, one question and one answer a connection.
 //! - [`message`]: what is asked and answered.
 //! - [`desk`]: what the controller makes of it.
+//! - [`discover`]: finding a controller without knowing its address.
 //! - [`check`]: what a machine must have before it becomes a node.
 //! - [`device`]: the disks of a machine, and why one cannot be used.
 
 pub mod check;
 pub mod desk;
 pub mod device;
+pub mod discover;
 pub mod message;
 pub mod token;
 pub mod wire;

@@ -35,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The controller's key.
 pub struct Identity {
     config: Arc<ServerConfig>,
+    pair: Ed25519KeyPair,
+    /// Its public part, as it goes over the wire.
+    pub key: Vec<u8>,
     pub pin: [u8; PIN],
 }
 
@@ -48,10 +51,12 @@ impl Identity {
 
     pub fn of(key: &[u8]) -> Result<Identity> {
         let damaged = |e: rustls::Error| Diagnostic::new(Code::Damaged, format!("the controller's key cannot be used: {e}"));
+        let pair = Ed25519KeyPair::from_pkcs8(key)
+            .map_err(|e| Diagnostic::new(Code::Damaged, format!("the controller's key cannot be used: {e}")))?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.to_vec()));
         let signing = rustls::crypto::ring::sign::any_supported_type(&key).map_err(damaged)?;
         let public = signing.public_key().ok_or_else(|| Diagnostic::new(Code::Damaged, "the controller's key has no public part"))?;
-        let public = CertificateDer::from(public.as_ref().to_vec());
+        let (key, public) = (public.as_ref().to_vec(), CertificateDer::from(public.as_ref().to_vec()));
         let pin = pin_of(&public);
         let resolver = AlwaysResolvesServerRawPublicKeys::new(Arc::new(CertifiedKey::new(vec![public], signing)));
         let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -59,12 +64,16 @@ impl Identity {
             .map_err(damaged)?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(resolver));
-        Ok(Identity { config: Arc::new(config), pin })
+        Ok(Identity { config: Arc::new(config), pair, key, pin })
+    }
+
+    pub fn sign(&self, bytes: &[u8]) -> Vec<u8> {
+        self.pair.sign(bytes).as_ref().to_vec()
     }
 }
 
-fn pin_of(key: &CertificateDer<'_>) -> [u8; PIN] {
-    let digest: [u8; 32] = Sha256::digest(key.as_ref()).into();
+pub(super) fn pin_of(key: &[u8]) -> [u8; PIN] {
+    let digest: [u8; 32] = Sha256::digest(key).into();
     std::array::from_fn(|at| digest[at])
 }
 
