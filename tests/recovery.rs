@@ -2,23 +2,27 @@
 
 mod lab;
 
-use lab::Lab;
+use lab::{Lab, Spec};
 use serde_json::Value;
 
 const ROLE: &str = "/etc/role:\n  file.managed:\n    - contents: {{ grains['role'] }} at scale {{ grains['scale'] }}\n";
 
 /// A cluster of all hosts of the lab.
 fn cluster(hosts: usize) -> Lab {
-    let lab = Lab::light(hosts);
+    let lab = repository(Lab::light(hosts));
+    for host in lab.all() {
+        lab.basalt(["node", "add", host.name(), &host.address(), "--yes"]).ok();
+    }
+    lab
+}
+
+fn repository(lab: Lab) -> Lab {
     std::fs::remove_file(lab.state().join("roster.yaml")).unwrap();
     lab.write("states/top.sls", "base:\n  'role:*':\n    - match: grain\n    - role\n");
     lab.write("states/role.sls", ROLE);
     lab.write("basalt.yaml", "connect_timeout: 3\nrecovery: {first_every: 600, first_tries: 1, tries: 2}\n");
     lab.write("cluster.yaml", "cluster:\n  id: c1\n");
     lab.commit("a cluster");
-    for host in lab.all() {
-        lab.basalt(["node", "add", host.name(), &host.address(), "--yes"]).ok();
-    }
     lab
 }
 
@@ -46,4 +50,60 @@ fn a_node_that_is_away_is_transient_then_failed_and_comes_back_by_hand() {
     assert_eq!(lab["h2"].read("/etc/role").as_deref(), Some("core at scale small\n"));
     assert!(!lab.basalt(["node", "list"]).ok().stdout.contains("failed"));
     lab.basalt(["node", "recover", "h3", "--yes"]).code(1).complains("did you mean");
+}
+
+#[test]
+fn what_a_node_lacks_is_told_before_anything_is_changed() {
+    if !lab::required() {
+        return;
+    }
+    let lab = repository(Lab::start(vec![Spec::light("h1"), Spec::light("h2").disk("400M"), Spec::light("h3")]));
+    lab.basalt(["node", "add", "h1", &lab["h1"].address(), "--yes"]).ok();
+    let tip = || lab.run(["git", "rev-parse", "HEAD"]).ok().stdout;
+    let before = tip();
+    lab.basalt(["node", "add", "h2", &lab["h2"].address(), "--yes"])
+        .code(3)
+        .says("h2  error    disk  ")
+        .says("needed: 1000 MB free on /")
+        .says("make room: packages and files come there")
+        .complains("1 host cannot be changed as it is");
+    assert_eq!((tip(), lab["h2"].read("/etc/role")), (before, None));
+
+    // One that is away is told of, and holds nobody up.
+    lab["h1"].link_down();
+    lab.basalt(["node", "add", "h3", &lab["h3"].address(), "--yes"]).code(4).says("h1  warning  reach").says("Committed ");
+    assert_eq!(lab["h3"].read("/etc/role").as_deref(), Some("core at scale small\n"));
+    lab.basalt(["node", "list"]).ok().says("transient since");
+    lab["h1"].link_up();
+    lab.basalt(["cluster", "start", "--yes"]).ok();
+    assert_eq!(lab["h1"].read("/etc/role").as_deref(), Some("edge at scale small\n"));
+    assert!(!lab.basalt(["node", "list"]).ok().stdout.contains("transient"));
+}
+
+#[test]
+fn no_operation_starts_while_another_runs_on_the_same_hosts() {
+    if !lab::required() {
+        return;
+    }
+    let lab = cluster(2);
+    let slow = "wait:\n  cmd.run:\n    - name: touch /run/begun; for i in $(seq 600); do [ -e /run/go ] && break; sleep 0.1; done\n    - creates: /run/go\n";
+    lab.write("states/slow.sls", slow);
+    lab.commit("slow");
+    let running = lab.spawn_basalt(["apply", "h2", "slow", "--yes"]);
+    lab["h2"].sh("for i in $(seq 300); do [ -e /run/begun ] && exit 0; sleep 0.1; done; exit 1").ok();
+    let before = lab.run(["git", "rev-parse", "HEAD"]).ok().stdout;
+    for operation in [&["node", "remove", "h1", "--yes"][..], &["cluster", "sync", "--yes"]] {
+        lab.basalt(operation)
+            .code(6)
+            .says("h2  error    operation")
+            .says("needed: none under way")
+            .says("--lock-timeout SECONDS")
+            .complains("1 host cannot be changed");
+    }
+    assert_eq!(lab.run(["git", "rev-parse", "HEAD"]).ok().stdout, before);
+    let waiting = lab.spawn_basalt(["cluster", "sync", "--yes", "--lock-timeout", "60"]);
+    lab["h2"].sh("touch /run/go").ok();
+    running.wait().ok();
+    waiting.wait().ok();
+    lab.basalt(["node", "remove", "h1", "--yes"]).ok();
 }

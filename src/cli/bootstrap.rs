@@ -11,6 +11,7 @@ use tokio::time::{Duration, Instant};
 
 use super::apply::{How, plan_and_apply};
 use super::change::{ChangeArgs, carry_out};
+use super::check::tell;
 use super::context::{Context, cache_folder, hostname, now, now_ms, store_of};
 use super::join::{Discovery, JoinHow, join};
 use super::opened::Opened;
@@ -241,28 +242,10 @@ async fn checked(printer: &Printer, controller: Option<&str>) -> Result<Found> {
     let facts =
         Facts { root: Path::new("/"), is_root, hostname: hostname(), grains: &grains, resources, free_gb, active, clock_is_synchronized };
     let mut checks = facts.checks();
-    checks.extend(match controller {
-        Some(controller) => Some(reaches(controller).await),
-        None => None,
-    });
-    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
-    for check in &checks {
-        let standing = check.standing.name();
-        printer.json(&json!({
-            "type": "check", "name": check.name, "needed": check.needed, "found": check.found, "result": standing, "hint": check.hint,
-        }));
-        let paint = match check.standing {
-            Standing::Well => Paint::Green,
-            Standing::Warning => Paint::Yellow,
-            Standing::Wrong => Paint::Red,
-        };
-        let shown = printer.paint(paint, &format!("{standing:<8}"));
-        let needed = if check.standing == Standing::Well { String::new() } else { format!("  needed: {}", check.needed) };
-        printer.say(&format!("{shown} {:width$}  {}{needed}", check.name, clean(&check.found)));
-        if !check.hint.is_empty() {
-            printer.say(&format!("         {:width$}  {}", "", check.hint));
-        }
+    if let Some(controller) = controller {
+        checks.push(reaches(controller).await);
     }
+    tell(printer, None, &checks.iter().collect::<Vec<_>>());
     Ok(Found { resources, wrong: checks.iter().any(|check| check.standing == Standing::Wrong) })
 }
 

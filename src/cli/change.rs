@@ -6,6 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::apply::{How, plan_and_apply};
+use super::check::ready;
 use super::context::{Context, cache_folder, short};
 use super::print::{Paint, Printer, clean, count};
 use super::{ConnectArgs, Ended, RepositoryArgs, ScopeArgs, WaveArgs};
@@ -43,6 +44,11 @@ impl ChangeArgs {
     /// How what is planned is carried out; with a commit, that is published first.
     pub fn how<'a>(&'a self, prepared: Option<&'a Prepared>) -> How<'a> {
         How { waves: &self.waves, yes: self.yes, rollback_on_failure: self.rollback_on_failure, prepared, judge: None }
+    }
+
+    /// Whether other runs are waited for.
+    pub fn waits(&self) -> bool {
+        self.waves.lock_timeout > 0
     }
 
     pub fn waiting(mut self, lock_timeout: u64) -> ChangeArgs {
@@ -86,6 +92,7 @@ pub async fn reconcile(args: &ChangeArgs, printer: Arc<Printer>, prepared: &Prep
     let repository = args.repository.at_commit(&prepared.commit);
     let context = Context::open(&repository, &args.connect, printer)?;
     let hosts = context.named(hosts.iter())?;
+    ready(&context, hosts.clone(), args.waits()).await?;
     let ended = plan_and_apply(&context, hosts, &ScopeArgs::default(), None, &args.how(Some(prepared))).await;
     if args.rollback_on_failure && !matches!(ended, Ok(0 | 4)) && prepared.is_published() {
         let reversed = prepared.reversed(&cache_folder())?;

@@ -9,7 +9,8 @@ use serde_json::json;
 
 use super::apply::plan_and_apply;
 use super::change::{ChangeArgs, carry_out, prepare, reconcile};
-use super::context::{Context, cache_folder, short};
+use super::check::ready;
+use super::context::{Context, cache_folder, now, short};
 use super::opened::Opened;
 use super::print::{Color, Paint, Printer, clean, count, out};
 use super::process::{Seen, asked, start, stop};
@@ -22,13 +23,13 @@ use crate::fleet::cluster::Cluster;
 use crate::fleet::process::{Process, State};
 use crate::fleet::role::Role;
 use crate::lang::jinja::dump::yaml;
-use crate::watch::recovery::{self, Standing};
+use crate::watch::recovery::{self, Pace, Standing};
 
 #[derive(Subcommand)]
 pub enum ClusterCommand {
     /// The nodes, whether they are there, and what runs on them
     Status(AskArgs),
-    /// All managed processes are to be online
+    /// All nodes at once become what git says, and all managed processes are to be online
     Start(ChangeArgs),
     /// All managed processes are to be offline
     Stop(ChangeArgs),
@@ -88,7 +89,16 @@ pub async fn run(command: ClusterCommand, color: Color) -> Ended {
     let printer = Arc::new(Printer::new(command.json(), color));
     match command {
         ClusterCommand::Status(args) => status(&args, printer).await,
-        ClusterCommand::Start(args) => start(&args, printer, &managed(&args)?).await,
+        ClusterCommand::Start(args) => {
+            let ids = ids(&wanted(&args.repository)?, |process| process.managed);
+            if !ids.is_empty() {
+                let code = start(&args, printer.clone(), &ids).await?;
+                if code != 0 {
+                    return Ok(code);
+                }
+            }
+            sync(&args, printer).await
+        }
         // All of them stop: no role is to keep its quorum.
         ClusterCommand::Stop(args) => stop(&args, printer, &managed(&args)?, true).await,
         ClusterCommand::Sync(args) => sync(&args, printer).await,
@@ -185,7 +195,14 @@ pub async fn sync(args: &ChangeArgs, printer: Arc<Printer>) -> Ended {
     let nodes = wanted(&args.repository)?.nodes;
     let context = Context::open(&args.repository, &args.connect, printer)?;
     let hosts = context.named(nodes.iter().map(|node| &node.host.id))?;
-    plan_and_apply(&context, hosts, &ScopeArgs::default(), None, &args.how(None)).await
+    ready(&context, hosts.clone(), args.waits()).await?;
+    let code = plan_and_apply(&context, hosts, &ScopeArgs::default(), None, &args.how(None)).await?;
+    if code == 0 {
+        for node in &nodes {
+            recovery::tried(context.store.as_ref(), &node.host.id, Ok(()), &Pace::of(&context.settings), now())?;
+        }
+    }
+    Ok(code)
 }
 
 async fn load(args: &LoadArgs, printer: Arc<Printer>) -> Ended {

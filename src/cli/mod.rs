@@ -5,6 +5,7 @@ mod apply;
 mod bootstrap;
 mod call;
 mod change;
+mod check;
 mod cluster;
 mod context;
 mod data;

@@ -1,10 +1,12 @@
-//! What a machine must have before it becomes a node: every check is made, and all that is wrong is told at once, with what there is, what there has to be and
-//! what to do.
+//! What a machine must have before it becomes a node, and what a node must have before a command changes it: every check is made, and all that is wrong is told at
+//! once, with what there is, what there has to be and what to do.
 
 use std::net::ToSocketAddrs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::agent::protocol::{RunRecord, RunState};
+use crate::diagnostic::{Code, Diagnostic};
 use crate::fleet::role::Resources;
 use crate::value::{Map, Value};
 
@@ -12,6 +14,12 @@ use crate::value::{Map, Value};
 const LEAST: (u64, u64, u64) = (2, 2, 10);
 /// Below this much memory a node works, and not for long.
 const COMFORT: u64 = 4;
+/// What `/` and the journal need free before a node is changed (MB), as storage operations keep it free (`min_free_space`).
+const ROOM: u64 = 1000;
+/// Where journals and what was replaced are kept.
+const JOURNAL: &str = "/var/lib/basalt";
+const REACH: &str = "reach";
+const OPERATION: &str = "operation";
 /// Ports that roles use. Somebody else's program there is in the way.
 const PORTS: [u16; 5] = [80, 443, 3306, 5432, 8080];
 /// Those who would configure the same files.
@@ -63,13 +71,6 @@ pub struct Facts<'a> {
 impl Facts<'_> {
     /// All checks of this machine.
     pub fn checks(&self) -> Vec<Check> {
-        let least = |name, needed: u64, found: u64, unit: &str, hint| Check {
-            name,
-            needed: format!("{needed} {unit}"),
-            found: format!("{found} {unit}"),
-            standing: if found >= needed { Standing::Well } else { Standing::Wrong },
-            hint,
-        };
         let (threads, memory, disk) = LEAST;
         let mut checks = vec![
             Check::of(
@@ -80,9 +81,9 @@ impl Facts<'_> {
                 Standing::Wrong,
                 "sudo basalt bootstrap",
             ),
-            least("CPU threads", threads, self.resources.cpu_cores, "threads", "give the machine more"),
-            least("memory", memory, self.resources.memory_gb, "GB", "give the machine more"),
-            least("disk", disk, self.free_gb, "GB free on /", "make room, or give / a larger disk"),
+            Check::least("CPU threads", threads, self.resources.cpu_cores, "threads", "give the machine more"),
+            Check::least("memory", memory, self.resources.memory_gb, "GB", "give the machine more"),
+            Check::least("disk", disk, self.free_gb, "GB free on /", "make room, or give / a larger disk"),
         ];
         if self.resources.memory_gb >= memory {
             let enough = self.resources.memory_gb >= COMFORT;
@@ -95,16 +96,7 @@ impl Facts<'_> {
                 "a node with less has no room for services",
             ));
         }
-        let grain = |name: &str| self.grains.get(name).map(Value::to_text).unwrap_or_default();
-        let system = format!("{} {}", grain("os"), grain("osrelease"));
-        checks.push(Check::of(
-            "system",
-            "Debian, RHEL or Arch family",
-            system.trim(),
-            OS.contains(&grain("os_family").as_str()),
-            Standing::Warning,
-            "packages and services of this system are not known: states that need them are refused",
-        ));
+        checks.push(Check::system(self.grains));
         let resolves = (self.hostname.as_str(), 0).to_socket_addrs().is_ok_and(|mut found| found.next().is_some());
         checks.push(Check::of(
             "host name",
@@ -160,7 +152,88 @@ impl Facts<'_> {
     }
 }
 
+/// What a node must have before a command changes it; `usage` is what it says of its filesystems (`disk.usage`).
+pub fn before_a_change(grains: &Map, usage: Option<&Map>) -> Vec<Check> {
+    let free = |path: &str| {
+        let (place, found) = usage?
+            .iter()
+            .filter_map(|(place, found)| Some((place.as_str()?, found.as_map()?)))
+            .filter(|(place, _)| path == *place || path.starts_with(&format!("{}/", place.trim_end_matches('/'))))
+            .max_by_key(|(place, _)| place.len())?;
+        let kib: u64 = found.get("available").map(Value::to_text)?.parse().ok()?;
+        Some((place.to_owned(), kib / 1000))
+    };
+    let mut checks = Vec::new();
+    let (root, journal) = (free("/"), free(JOURNAL));
+    if let Some((_, room)) = &root {
+        checks.push(Check::least("disk", ROOM, *room, "MB free on /", "make room: packages and files come there"));
+    }
+    if let Some((place, room)) = journal.filter(|(place, _)| place != "/") {
+        let hint = "make room: what a run replaces is kept there, so that it can be taken back";
+        checks.push(Check::least("journal", ROOM, room, &format!("MB free on {place}"), hint));
+    }
+    if root.is_none() {
+        checks.push(Check::of(
+            "disk",
+            &format!("{ROOM} MB free on /"),
+            "nobody knows",
+            false,
+            Standing::Warning,
+            "`basalt call HOST disk.usage` tells why",
+        ));
+    }
+    checks.push(Check::system(grains));
+    checks
+}
+
+/// A run that is under way on a node now. It is waited for, or in the way.
+pub fn under_way(runs: &[RunRecord], waits: bool) -> Check {
+    let running = runs.iter().find(|run| run.state == RunState::Running);
+    let found = running.map_or_else(|| "none".to_owned(), |run| format!("{} by {}", run.header.id, run.header.who));
+    let standing = if waits { Standing::Warning } else { Standing::Wrong };
+    Check::of(OPERATION, "none under way", &found, running.is_none(), standing, "it is waited for with --lock-timeout SECONDS")
+}
+
+/// A node with which no session could be opened.
+pub fn away(fault: &Diagnostic) -> Check {
+    match fault.code {
+        Code::Unreachable | Code::HostKey => {
+            let hint = "it keeps what it has until it is there again: `basalt node recover`";
+            Check::of(REACH, "answers by ssh", &fault.summary, false, Standing::Warning, hint)
+        }
+        _ => Check::of("agent", "runs there", &fault.summary, false, Standing::Wrong, "`basalt plan` of that host tells more"),
+    }
+}
+
 impl Check {
+    /// Whether it is about a node that is away.
+    pub fn is_of_reach(&self) -> bool {
+        self.name == REACH
+    }
+
+    /// Whether it is about another run, which ends by itself.
+    pub fn is_of_runs(&self) -> bool {
+        self.name == OPERATION
+    }
+
+    fn least(name: &'static str, needed: u64, found: u64, unit: &str, hint: &'static str) -> Check {
+        let (needed, found, well) = (format!("{needed} {unit}"), format!("{found} {unit}"), found >= needed);
+        Check::of(name, &needed, &found, well, Standing::Wrong, hint)
+    }
+
+    fn system(grains: &Map) -> Check {
+        let grain = |name: &str| grains.get(name).map(Value::to_text).unwrap_or_default();
+        let system = format!("{} {}", grain("os"), grain("osrelease"));
+        Check::of(
+            "system",
+            "Debian, RHEL or Arch family",
+            system.trim(),
+            OS.contains(&grain("os_family").as_str()),
+            Standing::Warning,
+            "packages and services of this system are not known: states that need them are refused",
+        )
+    }
+
     fn of(name: &'static str, needed: &str, found: &str, well: bool, otherwise: Standing, hint: &'static str) -> Check {
         let standing = if well { Standing::Well } else { otherwise };
         Check { name, needed: needed.to_owned(), found: found.to_owned(), standing, hint: if well { "" } else { hint } }
@@ -243,5 +316,28 @@ mod tests {
             ]
         );
         assert!(facts.checks().iter().all(|check| check.hint.is_empty() == (check.standing == Standing::Well)));
+    }
+
+    #[test]
+    fn a_node_is_looked_at_before_it_is_changed() {
+        let grains: Map = [("os", "Debian"), ("os_family", "Debian"), ("osrelease", "13")].into_iter().collect();
+        let place = |free: &str| Value::Map([("available", free)].into_iter().collect());
+        let usage = |places: &[(&str, &str)]| -> Map { places.iter().map(|(at, free)| (*at, place(free))).collect() };
+        let cases: [(&[(&str, &str)], &[&str]); 5] = [
+            (&[("/", "1000000")], &[]),
+            (&[("/", "999999")], &["error disk: 999 MB free on / of 1000 MB free on /"]),
+            (&[("/", "9000000"), ("/var/lib", "400000")], &["error journal: 400 MB free on /var/lib of 1000 MB free on /var/lib"]),
+            (&[("/", "9000000"), ("/var/l", "4"), ("/var/lib/basalt/x", "4")], &[]),
+            (&[("/srv", "9000000")], &["warning disk: nobody knows of 1000 MB free on /"]),
+        ];
+        for (places, expected) in cases {
+            let found = before_a_change(&grains, Some(&usage(places))).into_iter().filter(|check| check.standing != Standing::Well);
+            let found: Vec<String> =
+                found.map(|check| format!("{} {}: {} of {}", check.standing.name(), check.name, check.found, check.needed)).collect();
+            assert_eq!(found, expected, "{places:?}");
+        }
+        let told = |code| away(&Diagnostic::new(code, "h1 does not answer"));
+        assert_eq!((told(Code::Unreachable).standing, told(Code::Unreachable).is_of_reach()), (Standing::Warning, true));
+        assert_eq!((told(Code::Failed).standing, told(Code::Failed).is_of_reach()), (Standing::Wrong, false));
     }
 }
