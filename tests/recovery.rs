@@ -2,7 +2,8 @@
 
 mod lab;
 
-use lab::{Lab, Spec};
+use lab::{Host, Lab, Spec};
+use rustix::process::Signal;
 use serde_json::Value;
 
 const ROLE: &str = "/etc/role:\n  file.managed:\n    - contents: {{ grains['role'] }} at scale {{ grains['scale'] }}\n";
@@ -89,7 +90,7 @@ fn no_operation_starts_while_another_runs_on_the_same_hosts() {
     let slow = "wait:\n  cmd.run:\n    - name: touch /run/begun; for i in $(seq 600); do [ -e /run/go ] && break; sleep 0.1; done\n    - creates: /run/go\n";
     lab.write("states/slow.sls", slow);
     lab.commit("slow");
-    let running = lab.spawn_basalt(["apply", "h2", "slow", "--yes"]);
+    let running = lab.spawn_basalt(["apply", "h2", "--sls", "slow", "--yes"]);
     lab["h2"].sh("for i in $(seq 300); do [ -e /run/begun ] && exit 0; sleep 0.1; done; exit 1").ok();
     let before = lab.run(["git", "rev-parse", "HEAD"]).ok().stdout;
     for operation in [&["node", "remove", "h1", "--yes"][..], &["cluster", "sync", "--yes"]] {
@@ -106,4 +107,79 @@ fn no_operation_starts_while_another_runs_on_the_same_hosts() {
     running.wait().ok();
     waiting.wait().ok();
     lab.basalt(["node", "remove", "h1", "--yes"]).ok();
+}
+
+/// What can be seen of a cluster: what its nodes have, and what they say when they are asked.
+fn there(lab: &Lab) -> String {
+    let of = |host: &Host| {
+        let units =
+            host.sh("systemctl is-enabled basalt-announce; systemctl is-active cron; stat -c '%a %U' /etc/basalt/announce.key").ok().stdout;
+        format!("{}: {:?}\n{units}", host.name(), host.read("/etc/role"))
+    };
+    let status = lab.basalt(["cluster", "status", "--json"]).ok().stdout;
+    lab.all().iter().map(of).collect::<String>() + &status
+}
+
+#[test]
+fn all_nodes_by_one_command_or_each_by_itself_become_the_same_cluster() {
+    if !lab::required() {
+        return;
+    }
+    let lab = repository(Lab::hosts(2));
+    for file in ["agent.sls", "announce.sls", "files/announce.service.jinja"] {
+        let text = std::fs::read_to_string(format!("{}/states/basalt/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+        lab.write(&format!("states/basalt/{file}"), &text);
+    }
+    lab.write("states/top.sls", "base:\n  'role:*':\n    - match: grain\n    - role\n    - basalt.announce\n");
+    lab.write("pillar/top.sls", "base:\n  '*': [announce]\n");
+    // The first of them is not there.
+    lab.write("pillar/announce.sls", "announce:\n  to: [198.18.0.253, 198.18.0.254]\n");
+    lab.commit("nodes announce themselves");
+    for host in lab.all() {
+        let said = lab.basalt(["node", "add", host.name(), &host.address(), "--yes"]).ok();
+        let key = host.read("/etc/basalt/announce.key").unwrap();
+        assert!(key.trim().len() == 64 && !said.stdout.contains(key.trim()), "{said}");
+    }
+    assert_ne!(lab["h1"].read("/etc/basalt/announce.key"), lab["h2"].read("/etc/basalt/announce.key"));
+    lab.basalt(["plan", "--detailed-exitcode"]).code(0).says("No changes. 2 hosts");
+    let version = |number: u32| lab.write("states/role.sls", &ROLE.replace(" at scale", &format!(" {number} at scale")));
+
+    // All are down while something changes; then they have power again, and somebody types one command.
+    lab.all().iter().for_each(Host::kill);
+    version(2);
+    lab.commit("version 2");
+    lab.basalt(["cluster", "start", "--yes"]).code(4).says("h1  warning  reach").says("h2  warning  reach");
+    lab.basalt(["node", "list"]).ok().says("transient since");
+    lab.all().iter().for_each(Host::boot);
+    lab.basalt(["cluster", "start", "--yes"]).ok();
+    let coordinated = there(&lab);
+    assert!(coordinated.contains("h2: Some(\"core 2 at scale small\\n\")"), "{coordinated}");
+
+    // The same once more; now a watch runs, which would try them again in ten minutes only.
+    version(1);
+    lab.commit("version 1");
+    lab.basalt(["cluster", "start", "--yes"]).ok();
+    lab.all().iter().for_each(Host::kill);
+    version(2);
+    lab.commit("version 2 again");
+    let mut watch = lab.spawn_basalt(["watch", "--apply", "--json", "--listen", "198.18.0.254"]);
+    let out = watch.stdout();
+    let told = std::thread::spawn(move || std::io::read_to_string(out).unwrap());
+    let listed = || lab.basalt(["node", "list"]).ok().stdout;
+    let until = |what: &str, is: &dyn Fn() -> bool| {
+        let limit = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !is() {
+            assert!(std::time::Instant::now() < limit, "{what}: {}", listed());
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
+    };
+    until("both are away", &|| listed().matches("transient").count() == 2);
+    lab.all().iter().for_each(Host::boot);
+    until("both are there", &|| !listed().contains("transient"));
+    watch.signal(Signal::TERM);
+    let told = told.join().unwrap();
+    assert_eq!(told.matches("\"decision\":\"up\"").count(), 2, "{told}");
+    assert_eq!(there(&lab), coordinated);
+    lab["h1"].sh("journalctl -u basalt-announce -o cat").ok().says("198.18.0.254:4507 knows that this node has come up");
+    watch.wait().ok();
 }

@@ -134,7 +134,7 @@ impl Options {
 }
 
 /// Names are not looked up: a node that comes up may be before its name servers.
-fn address(text: &str) -> std::result::Result<SocketAddr, String> {
+pub fn address(text: &str) -> std::result::Result<SocketAddr, String> {
     let alone = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, PORT));
     alone.or_else(|_| text.parse()).map_err(|_| format!("{text:?} is no address: 192.0.2.1, 192.0.2.1:4507 or [2001:db8::1]:4507"))
 }

@@ -1,9 +1,10 @@
 //! `basalt watch`: edits, commits, a timer and drift lead to plans, or with `--apply` to runs, until it is stopped.
 
 mod hints;
+mod listen;
 mod told;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -74,6 +75,9 @@ pub struct WatchArgs {
     /// Only commits signed with ssh by one of these: a file as git's gpg.ssh.allowedSignersFile
     #[arg(long, value_name = "FILE")]
     allowed_signers: Option<PathBuf>,
+    /// Hear nodes that have come up, at this address
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    listen: Option<String>,
     /// One JSON object per line
     #[arg(long)]
     pub json: bool,
@@ -108,12 +112,16 @@ pub async fn run(args: WatchArgs, color: Color) -> Ended {
     let place = branch.clone();
     let tip = Arc::new(move || place.tip());
     let hints = Hints::new(causes.clone());
-    tokio::spawn(cause::commits(tip, poll.clone(), wake, causes));
+    tokio::spawn(cause::commits(tip, poll.clone(), wake, causes.clone()));
     let parallel = usize::try_from(settings.parallel.unwrap_or(PARALLEL)).unwrap_or(usize::MAX);
     let stop = means.stop.clone();
     let desk =
         Desk { args, color, printer, means, branch, signed, hints, poll, places: Semaphore::new(parallel.max(1)), known: Mutex::default() };
-    watch(Arc::new(desk), heard, stop).await;
+    let desk = Arc::new(desk);
+    if let Some(at) = &desk.args.listen {
+        listen::open(at, &desk, causes).await?;
+    }
+    watch(desk, heard, stop).await;
     Ok(0)
 }
 
@@ -140,6 +148,8 @@ struct Known {
     fault: Option<Diagnostic>,
     /// What was last shown of each host.
     shown: HashMap<String, Shown>,
+    /// Those of the roster.
+    hosts: BTreeSet<String>,
     recoveries: BTreeMap<String, Recovery>,
     pace: Pace,
     /// What was written down last, and whether that failed.
@@ -253,6 +263,7 @@ impl Desk {
         let version = self.version(Some(&look.tip.commit))?;
         let settings = &version.opened.settings;
         self.known().pace = Pace::of(settings);
+        self.known().hosts = version.roster.ids().map(str::to_owned).collect();
         self.poll.store(self.args.poll.or(settings.watch.poll).unwrap_or(POLL), Ordering::Relaxed);
         match self.marks(&version)? {
             Ok(hosts) => look.hosts = hosts,
@@ -432,10 +443,10 @@ impl Desk {
     }
 
     fn reached(&self, host: &str) {
-        if self.known().recoveries.remove(host).is_some() {
-            let pace = self.known().pace;
-            self.written(recovery::tried(self.means.store.as_ref(), host, Ok(()), &pace, now()).map(drop));
-        }
+        self.known().recoveries.remove(host);
+        // Others may have written something down: an announcement, a command.
+        let pace = self.known().pace;
+        self.written(recovery::tried(self.means.store.as_ref(), host, Ok(()), &pace, now()).map(drop));
     }
 
     /// A store that cannot be written is told once, and holds up nothing.
