@@ -351,6 +351,62 @@ fn a_rewritten_history_and_a_repository_that_goes_are_told_and_lived_through() {
     watch.stop().ok();
 }
 
+#[test]
+fn hosts_are_changed_in_a_window_only_and_a_commit_may_open_it() {
+    if !lab::required() {
+        return;
+    }
+    let lab = Lab::light(1);
+    lab.write("states/top.sls", "base:\n  '*': [all]\n");
+    lab.write("states/all.sls", "/etc/all:\n  file.managed:\n    - contents: one\n");
+    let today: usize = lab.run(["date", "+%u"]).ok().stdout.trim().parse().unwrap();
+    let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+    lab.write("basalt.yaml", &format!("watch:\n  windows:\n  - {{days: {}, from: '22:00', to: '23:00'}}\n", days[(today + 2) % 7]));
+    let closed = lab.commit("one");
+    let mut watch = Watch::start(&lab, &["--apply"]);
+    let wait = watch.decides("wait", &closed);
+    assert!(wait["seconds"].as_u64().unwrap() > 86400 && wait["why"].as_str().unwrap().contains("22:00-23:00 +"), "{wait}");
+    assert_eq!(lab["h1"].read("/etc/all"), None);
+    lab.write("basalt.yaml", "watch:\n  windows:\n  - {days: [mon, tue, wed, thu, fri, sat, sun]}\n");
+    let open = lab.commit("any time");
+    assert_eq!(watch.decides("overtaken", &closed)["by"], open.as_str());
+    watch.decides("settled", &open);
+    assert_eq!(lab["h1"].read("/etc/all").as_deref(), Some("one\n"));
+    watch.stop().ok();
+}
+
+#[test]
+fn a_store_that_is_full_is_told_and_holds_up_nothing() {
+    if !lab::required() {
+        return;
+    }
+    let lab = Lab::light(1);
+    lab.write("states/top.sls", "base:\n  '*': [all]\n");
+    let means = |text: &str| {
+        lab.write("states/all.sls", &format!("/etc/all:\n  file.managed:\n    - contents: {text}\n"));
+        lab.commit(text)
+    };
+    let one = means("one");
+    let store = lab.home().join(".local/state/basalt");
+    lab.run(["sh", "-ec", &format!("mkdir -p {0}; mount -t tmpfs -o size=256k none {0}", store.display())]).ok();
+    let mut watch = Watch::start(&lab, &["--apply"]);
+    watch.decides("settled", &one);
+    lab.run(["sh", "-ec", &format!("dd if=/dev/zero of={}/full bs=4k 2>/dev/null || true", store.display())]).ok();
+    let two = means("two");
+    let warning = watch.until("a warning", |line| line["type"] == "warning" && line.to_string().contains("The watch goes on"));
+    assert!(warning["message"].as_str().unwrap().contains("No space left"), "{warning}");
+    watch.decides("settled", &two);
+    assert_eq!(lab["h1"].read("/etc/all").as_deref(), Some("two\n"));
+    // When there is room again it writes down what it knows.
+    lab.run(["sh", "-ec", &format!("rm {}/full", store.display())]).ok();
+    let three = means("three");
+    watch.decides("settled", &three);
+    watch.stop().ok();
+    let mut watch = Watch::start(&lab, &["--apply"]);
+    watch.decides("unchanged", &three);
+    watch.stop().ok();
+}
+
 /// The long one, for `scripts/soak`: writes what happened to SOAK_LOG, and judges nothing.
 #[test]
 #[ignore = "it takes an hour: scripts/soak runs it"]

@@ -95,8 +95,8 @@ fn text(decision: &Decision) -> Option<(Paint, String)> {
             (Paint::Dim, format!("{}: left alone at {}: {}", host_names(hosts), at(commit), clean(why)))
         }
         Decision::Hold { commit, hosts, why } => {
-            let on = if hosts.is_empty() { String::new() } else { format!(" on {}", host_names(hosts)) };
-            (Paint::Red, format!("{} is held until a new commit comes: it failed{on}: {}", short(commit), clean(why)))
+            let on = if hosts.is_empty() { String::new() } else { format!("it failed on {}: ", host_names(hosts)) };
+            (Paint::Red, format!("{} is held until a new commit comes: {on}{}", short(commit), clean(why)))
         }
         Decision::Overtaken { commit, by } => (Paint::Dim, format!("{} is overtaken by {}", short(commit), short(by))),
         Decision::Rewritten { commit, by } => {
