@@ -115,6 +115,31 @@ fn a_failure_stops_what_requires_it_and_starts_what_makes_up_for_it_and_is_gone_
 }
 
 #[test]
+fn runs_are_taken_back_in_the_order_in_which_they_were_made() {
+    if !lab::required() {
+        return;
+    }
+    let lab = rollout();
+    let job = |id: &str| format!("{id}:\n  salt.state:\n    - tgt: h1\n    - sls: {id}\n");
+    lab.write("orchestration/order.sls", &[job("gated"), job("other")].concat());
+    lab.write(
+        "states/gated.sls",
+        "/etc/gate:\n  file.managed:\n    - contents: g\n/etc/x:\n  file.managed:\n    - contents: gated\n    - require: [{file: /etc/gate}]\n",
+    );
+    lab.write("states/other.sls", "/etc/x:\n  file.managed:\n    - contents: other\n");
+    lab.commit("two that write one file");
+    let before = lab["h1"].fingerprint_root();
+    lab["h1"].sh("mkdir /etc/gate").ok();
+    let failed = lab.basalt(["orchestrate", "orchestration.order", "--yes"]).code(3).says("failed  gated").says("changed  other");
+    lab["h1"].sh("rmdir /etc/gate").ok();
+    // The first job changes the file behind the second.
+    lab.basalt(["orchestrate", "--resume", &run_of(&failed), "--yes"]).ok().says("changed  gated").says("changed  other  (done before)");
+    assert_eq!(lab["h1"].read("/etc/x").as_deref(), Some("gated\n"));
+    lab.basalt(["rollback", "--run", &run_of(&failed), "--yes"]).ok();
+    before.assert_same(&lab["h1"].fingerprint_root());
+}
+
+#[test]
 fn a_controller_killed_in_the_middle_goes_on_where_it_was() {
     if !lab::required() {
         return;

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::context::{Context, confirmed};
 use super::print::{Color, Printer, count};
+use super::runs::read;
 use super::{ConnectArgs, Ended, GuardArgs, RepositoryArgs, TargetArgs, summary_code};
 use crate::diagnostic::Code;
 use crate::engine::apply::{ApplyOptions, Results, apply, close_all};
@@ -74,7 +75,10 @@ pub async fn take_back(repository: &RepositoryArgs, connect: &ConnectArgs, run: 
 /// All runs of an orchestration, the newest first. One that cannot be taken back ends it: those before it stand on it.
 async fn orchestration(args: &RollbackArgs, context: &Context, record: &Record) -> Ended {
     let printer = &context.printer;
-    let runs = record.runs();
+    let mut runs = record.runs();
+    // Jobs that were gone on with, or ran at the same time, do not stand in the order of their runs.
+    let started = |run: &&str| read(context.store.as_ref(), &format!("runs/{run}")).map_or(0, |run| run.header.started);
+    runs.sort_by_cached_key(|run| std::cmp::Reverse(started(run)));
     printer.say(&format!("Taking back orchestration {}: {}.", record.id, count(runs.len(), "run")));
     if !args.yes && !runs.is_empty() && !confirmed(printer, &context.work.stop, "Take all of them back?").await? {
         printer.say("Nothing was changed.");

@@ -142,7 +142,7 @@ fn run_json(run: &RunHistory) -> serde_json::Value {
     json!({"type": "run", "run": run.header.id, "outcome": run.outcome(), "record": run})
 }
 
-fn read(store: &dyn Store, key: &str) -> Result<RunHistory> {
+pub fn read(store: &dyn Store, key: &str) -> Result<RunHistory> {
     let damaged = || Diagnostic::new(Code::Damaged, format!("the record of {key} is damaged"));
     let entry = store.get(key)?.ok_or_else(damaged)?;
     serde_json::from_slice(&entry.value).map_err(|_| damaged().into())
