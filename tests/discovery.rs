@@ -35,7 +35,7 @@ fn listening(lab: &Lab) -> (Running, Value) {
 }
 
 #[test]
-fn a_machine_finds_its_controller_and_joins_by_token() {
+fn a_bootstrap_finds_the_controller_and_joins_by_token() {
     if !lab::required() {
         return;
     }
@@ -54,7 +54,11 @@ fn a_machine_finds_its_controller_and_joins_by_token() {
         .says(&format!("198.18.0.254:4506  cluster c1, 1 node, fingerprint {fingerprint}"))
         .complains("this needs a yes");
     lab["h2"].sh("basalt bootstrap --auto-discover --discover-timeout 1 --check").ok();
-    lab["h2"].sh(&format!("basalt join --auto-discover --token {token}")).ok().says("Joining the cluster c1").says("Joined as h2: core");
+    lab["h2"]
+        .sh(&format!("basalt bootstrap --auto-discover --yes --token {token}"))
+        .ok()
+        .says("Joining the cluster c1")
+        .says("Joined as h2: core");
     assert_eq!(lab["h2"].read("/etc/role").as_deref(), Some("core\n"));
     door.signal(Signal::TERM);
 }

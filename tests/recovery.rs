@@ -162,9 +162,12 @@ fn all_nodes_by_one_command_or_each_by_itself_become_the_same_cluster() {
     lab.all().iter().for_each(Host::kill);
     version(2);
     lab.commit("version 2 again");
-    let mut watch = lab.spawn_basalt(["watch", "--apply", "--json", "--listen", "198.18.0.254"]);
-    let out = watch.stdout();
-    let told = std::thread::spawn(move || std::io::read_to_string(out).unwrap());
+    let begun = || {
+        let mut watch = lab.spawn_basalt(["watch", "--apply", "--json", "--listen", "198.18.0.254"]);
+        let out = watch.stdout();
+        (watch, std::thread::spawn(move || std::io::read_to_string(out).unwrap()))
+    };
+    let (watch, _) = begun();
     let listed = || lab.basalt(["node", "list"]).ok().stdout;
     let until = |what: &str, is: &dyn Fn() -> bool| {
         let limit = std::time::Instant::now() + std::time::Duration::from_secs(60);
@@ -174,6 +177,13 @@ fn all_nodes_by_one_command_or_each_by_itself_become_the_same_cluster() {
         }
     };
     until("both are away", &|| listed().matches("transient").count() == 2);
+    // The controller dies, and the next one goes on where it was.
+    let away = listed();
+    watch.signal(Signal::KILL);
+    watch.wait();
+    let (watch, told) = begun();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(listed(), away);
     lab.all().iter().for_each(Host::boot);
     until("both are there", &|| !listed().contains("transient"));
     watch.signal(Signal::TERM);

@@ -566,7 +566,9 @@ impl Ground for Desk {
         let entry = store.get(STATE).ok().flatten();
         let state = entry.and_then(|entry| serde_json::from_slice(&entry.value).ok()).unwrap_or_default();
         let recoveries = recovery::all(store).unwrap_or_default();
-        let away = recoveries.iter().map(|(host, recovery)| (host.clone(), recovery.wait(&Pace::default(), now()))).collect();
+        let version = self.version(self.args.repository.commit.as_deref());
+        let pace = version.map_or_else(|_| Pace::default(), |version| Pace::of(&version.opened.settings));
+        let away = recoveries.iter().map(|(host, recovery)| (host.clone(), recovery.wait(&pace, now()))).collect();
         self.known().recoveries = recoveries;
         (state, away)
     }

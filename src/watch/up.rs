@@ -218,6 +218,36 @@ mod tests {
         assert!(nodes.store.get("recovery/h2").unwrap().is_none());
     }
 
+    /// A disk that is full.
+    struct Full(DiskStore);
+
+    impl Store for Full {
+        fn get(&self, key: &str) -> Result<Option<crate::store::Entry>> {
+            self.0.get(key)
+        }
+        fn put_if(&self, _: &str, _: u64, _: &[u8]) -> Result<bool> {
+            Err(Diagnostic::new(Code::Failed, "no space").into())
+        }
+        fn delete(&self, key: &str) -> Result<()> {
+            self.0.delete(key)
+        }
+        fn list(&self, prefix: &str) -> Result<Vec<String>> {
+            self.0.list(prefix)
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_down_is_not_acknowledged() {
+        let folder = tempfile::tempdir().unwrap();
+        let nodes = nodes(folder.path());
+        let key = StoredKeys(nodes.store.clone()).key("h1").unwrap();
+        let facts = Facts { hostname: "h1".into(), mem_mib: 1, cpus: 1, node_id: "a".into() };
+        let said = crate::announce::line(&Announcement { node: "h1".into(), nonce: "n".into(), facts }, &key, "c");
+        assert!(written_down(&said, "c", &nodes).unwrap().1.starts_with("ok "));
+        let full = Nodes { store: Arc::new(Full(DiskStore::at(folder.path()))), ..nodes };
+        assert_eq!(written_down(&said, "c", &full).unwrap_err().summary, "no space");
+    }
+
     #[test]
     fn nobody_comes_too_often() {
         let mut visits = Visits::new();
