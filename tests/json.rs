@@ -119,7 +119,7 @@ fn every_line_has_exactly_the_documented_fields() {
         seen.insert(kind.to_owned());
     }
     let wanted = "plan_started host_planned host_failed run_started output state_done host_done rolled_back summary error run answer seen exited diff_started difference diff_summary finding linted \
-                  cluster role role_changed node committed decision \
+                  cluster role role_changed check node committed decision \
                   orchestration_started job_started job_done orchestration_done";
     assert_eq!(seen, wanted.split(' ').map(str::to_owned).collect::<BTreeSet<_>>());
 }
