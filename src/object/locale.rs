@@ -133,12 +133,15 @@ impl Object for Locale {
             }
         } else if to.is_empty() && archived(sys)?.contains(&self.name) {
             self.run(sys, progress, &["localedef", "--delete-from-archive", &self.name])?;
-            // An archive of nothing was not there before.
-            if archived(sys)?.is_empty() {
-                sys.remove_file(ARCHIVE)?;
-            }
+            self.sweep(sys)?;
         }
         self.read(sys)
+    }
+
+    /// An archive of nothing was not there before.
+    fn sweep(&self, sys: &System) -> Result<()> {
+        let empty = sys.stat(ARCHIVE)?.is_some() && archived(sys).is_ok_and(|names| names.is_empty());
+        if empty { sys.remove_file(ARCHIVE) } else { Ok(()) }
     }
 
     fn describe(&self, _sys: &System, _from: &Attrs, to: &Attrs) -> String {

@@ -415,6 +415,26 @@ mod tests {
     }
 
     #[test]
+    fn scripts_and_what_commands_read_are_looked_into() {
+        let dir = tempfile::tempdir().unwrap();
+        let sys = System::at(dir.path(), Box::new(crate::system::HostExec::new(dir.path(), Default::default())));
+        let guarded = |state: &str, script: &str| {
+            let hash = sys.contents().add(script.as_bytes().to_vec());
+            let low = serde_json::json!({"id": "x", "sls": "s", "state": state, "fun": "script", "name": "salt://x.sh",
+                "args": {}, "contents": [{"name": "source", "hash": hash, "size": script.len()}]});
+            cuts().script(sys.contents(), &serde_json::from_value(low).unwrap())
+        };
+        assert_eq!(guarded("cmd", "#!/bin/sh\nset -e\nsystemctl stop systemd-networkd\n"), Some(NETWORK));
+        assert_eq!(guarded("cmd", "#!/bin/sh\necho done > /srv/stamp\n"), None);
+        assert_eq!(guarded("file", "systemctl stop systemd-networkd\n"), None, "it is not run");
+        let command = |stdin: &str| {
+            crate::function::Run::new(crate::system::Command { stdin: stdin.into(), ..crate::system::Command::new(["sh"]) }, "sh")
+        };
+        assert_eq!(cuts().run(&command("nft flush ruleset\n")), Some(FIREWALL));
+        assert_eq!(cuts().run(&command("date\n")), None);
+    }
+
+    #[test]
     fn commands_are_known_by_the_programs_units_users_and_paths_that_they_name() {
         for (command, why) in [
             ("ip link set eth0 down", Some(NETWORK)),
