@@ -19,7 +19,7 @@ use basalt::engine::session::Stop;
 use basalt::fleet::Host;
 use basalt::plan::Low;
 use basalt::value::{Map, Value};
-use lab::Lab;
+use lab::{Lab, Spec};
 use tokio::sync::mpsc::{Receiver, channel};
 
 /// States, one a line: `ID FUNCTION {arguments}`.
@@ -199,4 +199,28 @@ async fn a_host_that_goes_ends_the_watch() {
     host.kill();
     let fault = watching.await.unwrap().unwrap_err();
     assert!(fault.to_string().contains("connection ended"), "{fault}");
+}
+
+/// What reads rpm's database writes beside it: that is no news, and no reason to read it again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn packages_of_dnf_are_told_and_reading_them_is_no_news() {
+    if !lab::required() {
+        return;
+    }
+    let lab = Lab::start(vec![Spec::dnf("h1")]);
+    let host = &lab["h1"];
+    host.sh("dnf -q -y install lab-tool lab-leaf-1.0 >/dev/null").ok();
+    let (pull, stop) = Stop::new();
+    let (tell, mut news) = channel(8);
+    let states = r#"tool pkg.installed {"name": "lab-tool"}"#;
+    let watching = tokio::spawn(watch(asking(Agent::of(&lab, "h1"), states, stop), Host::new("h1", "h1"), tell));
+    assert!(matches!(news.recv().await, Some(Told { news: News::Planned(plan), .. }) if plan.steps.is_empty()));
+    assert!(matches!(news.recv().await, Some(Told { news: News::Watching(watch), .. }) if watch.unwatched.is_empty()));
+    host.sh("rpm -qa; dnf -q -C repoquery --installed; rpm -e lab-leaf").ok();
+    assert!(told(&mut news, 5, "").await.is_empty(), "nobody minds lab-leaf");
+    host.sh("rpm -e lab-tool").ok();
+    assert_eq!(told(&mut news, 20, "packages:dnf tool").await, ["packages:dnf tool"]);
+    assert!(told(&mut news, 3, "").await.is_empty());
+    pull.send(1).unwrap();
+    watching.await.unwrap().unwrap();
 }

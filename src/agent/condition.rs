@@ -85,6 +85,16 @@ pub struct Asker<'p, 'a> {
     pub permitted: bool,
 }
 
+/// Calls that are answered from what is there.
+const SEEN: [&str; 7] = ["test.true", "test.false", "file.file_exists", "file.directory_exists", "file.is_link", "user.info", "group.info"];
+
+/// The calls in a low's conditions that are answered by asking the host, and no commands.
+pub fn unseen(low: &Low) -> impl Iterator<Item = &str> {
+    let conditions = low.control.onlyif.iter().chain(&low.control.unless);
+    let calls = conditions.filter_map(|condition| if let Value::Map(call) = condition { call.get("fun")?.as_str() } else { None });
+    calls.filter(|fun| !SEEN.contains(fun) && !fun.starts_with("cmd."))
+}
+
 impl Asker<'_, '_> {
     pub fn decide(&self, low: &Low) -> Result<Decision> {
         let decisions = [self.onlyif(low)?, self.unless(low)?, self.creates(low)?];
@@ -196,6 +206,7 @@ impl Asker<'_, '_> {
         let first = mapping.get("args").and_then(Value::as_list).and_then(|l| l.first()).map(Value::to_text);
         let argument = |name: &str| mapping.get(name).map(Value::to_text).or_else(|| first.clone()).unwrap_or_default();
         let known = match fun {
+            // `SEEN` names them too.
             "test.true" => Some(Truth::Yes),
             "test.false" => Some(Truth::No),
             "file.file_exists" => probe::test_file(self.projection, "-f", &argument("path"))?,

@@ -19,7 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use self::bus::Bus;
 use self::paths::Paths;
-use super::condition::{Asker, Commands};
+use super::condition::{self, Asker, Commands};
 use super::planner::{Plan, Planner};
 use super::projection::{Look, Projection, Reads, View, entries, look_at_host, telling};
 use super::protocol::{Body, Message, StateName, Touched, Unwatched, Watching};
@@ -42,14 +42,13 @@ const SHARE: u32 = 20;
 pub fn watch(sys: &System, plan: &Plan, wire: &Wire, stream: u32, requests: &Receiver<Message>) -> Result<Option<Message>> {
     let bell = wire.bell()?;
     let mut drift = Drift::of(sys, plan);
-    let mut said = drift.watching();
-    wire.say(stream, Body::Watching(said.clone()));
+    let mut said = None;
     loop {
         let touched = drift.look();
         let now = drift.watching();
-        if now != said {
+        if said.as_ref() != Some(&now) {
             wire.say(stream, Body::Watching(now.clone()));
-            said = now;
+            said = Some(now);
         }
         if !touched.is_empty() {
             wire.say(stream, Body::Drifted { touched });
@@ -110,22 +109,23 @@ struct Drift<'a> {
     bus: Option<Bus>,
     kernel: BTreeMap<&'static str, Option<File>>,
     mounts: Vec<mount::Entry>,
+    /// Calls in conditions that only asking again can answer.
+    calls: BTreeSet<String>,
     /// When to look at which thing.
     due: BTreeMap<usize, Instant>,
 }
 
 impl<'a> Drift<'a> {
-    /// Everything of a plan, watched; to be looked at once, for what has happened since it was made.
+    /// Everything of a plan. The first look lays the watches, and sees what has happened since the plan was made.
     fn of(sys: &'a System, plan: &'a Plan) -> Drift<'a> {
         let things = things(sys, plan);
         let mounts = mount::mounts(sys).unwrap_or_default();
         let paths = Paths::below(sys.root());
-        let mut drift = Drift { sys, plan, things, paths, bus: None, kernel: BTreeMap::new(), mounts, due: BTreeMap::new() };
+        let calls = plan.lows.iter().flat_map(condition::unseen).map(str::to_owned).collect();
+        let (kernel, due) = Default::default();
+        let mut drift = Drift { sys, plan, things, paths, bus: None, kernel, mounts, calls, due };
         drift.kernel.insert(mount::TABLE, File::open(sys.path(mount::TABLE)).ok());
-        for thing in 0..drift.things.len() {
-            drift.lay(thing);
-            drift.due.insert(thing, Instant::now());
-        }
+        drift.due = (0..drift.things.len()).map(|thing| (thing, Instant::now())).collect();
         drift
     }
 
@@ -136,8 +136,9 @@ impl<'a> Drift<'a> {
         let mut unwatched: Vec<Unwatched> =
             blind.map(|(thing, why)| Unwatched { what: mask.text(&thing.key().to_string()), why }).collect();
         let watched = self.things.len() - unwatched.len();
-        let why = "what a command says is known when it is run";
-        unwatched.extend(self.plan.host.commands.iter().map(|line| Unwatched { what: line.clone(), why: why.to_owned() }));
+        let why = "what it says is known when it is asked";
+        unwatched
+            .extend(self.plan.host.commands.iter().chain(&self.calls).map(|what| Unwatched { what: what.clone(), why: why.to_owned() }));
         Watching { watched, unwatched }
     }
 
@@ -304,8 +305,9 @@ impl<'a> Drift<'a> {
         if self.due.contains_key(&index) {
             return;
         }
-        let again = thing.looked.is_some_and(|at| at.elapsed() < thing.pause * 2);
-        thing.pause = if again { (thing.pause * 2).min(LONGEST) } else { PAUSE }.max(thing.took * SHARE);
+        let next = (thing.pause * 2).min(LONGEST).max(thing.took * SHARE);
+        let again = thing.looked.is_some_and(|at| at.elapsed() < next);
+        thing.pause = if again { next } else { PAUSE };
         self.due.insert(index, Instant::now() + thing.pause);
     }
 }

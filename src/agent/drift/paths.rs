@@ -58,6 +58,8 @@ type Users = BTreeMap<Part, BTreeSet<usize>>;
 enum Part {
     /// The way leads through it.
     Way,
+    /// The directory itself is what is meant: the root.
+    Itself,
     /// All that is directly in it.
     All,
     Name(OsString),
@@ -160,6 +162,7 @@ impl Paths {
                 }
             }
         }
+        self.watch(thing, &here, Part::Itself, ITSELF.union(WatchFlags::ATTRIB))?;
         Ok((here.clone(), here))
     }
 
@@ -208,7 +211,7 @@ impl Paths {
                 None if what.intersects(ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT | ReadFlags::IGNORED) => {
                     found.extend(users.values().flatten());
                 }
-                None => {}
+                None => found.extend(users.get(&Part::Itself).into_iter().flatten()),
             }
             if what.contains(ReadFlags::IGNORED) {
                 self.watched.remove(&event.wd());

@@ -54,6 +54,7 @@ impl Watched<'_> {
 
 const MANAGED: &str = r#"a file.managed {"name": "/etc/app/a.conf", "contents": "a", "mode": "0644"}
 b file.managed {"name": "/etc/app/b.conf", "replace": false, "mode": "0644"}
+top file.directory {"name": "/", "mode": "0711"}
 gone file.absent {"name": "/srv/gone/deep/file"}"#;
 
 fn bench() -> Bench {
@@ -84,6 +85,8 @@ fn a_file_that_is_written_replaced_or_removed_is_told_with_its_state() {
     assert_eq!(w.after(|w| fs::set_permissions(w.at("/etc/app/a.conf"), fs::Permissions::from_mode(0o600)).unwrap()), a);
     assert_eq!(w.after(|w| fs::remove_file(w.at("/etc/app/a.conf")).unwrap()), a);
     assert_eq!(w.after(|w| symlink("b.conf", w.at("/etc/app/a.conf")).unwrap()), a);
+    let chmod = |w: &Watched, mode| fs::set_permissions(w.at("/"), fs::Permissions::from_mode(mode)).unwrap();
+    assert_eq!(w.after(|w| chmod(w, 0o711)), ["file:/ top"]);
     // What a state makes sure is not there comes, with the whole way to it.
     let deep = |w: &Watched| {
         fs::create_dir_all(w.at("/srv/gone/deep")).unwrap();
@@ -194,13 +197,13 @@ kernel sysctl.present {"name": "net.ipv4.ip_forward", "value": 1}"#,
 fn what_conditions_look_at_is_told_and_commands_are_not_watched() {
     let bench = bench();
     let plan = bench.plan(
-        r#"asks file.managed {"name": "/etc/app/h", "unless": "probe something"}
+        r#"asks file.managed {"name": "/etc/app/h", "unless": ["probe something", {"fun": "grains.get", "args": ["os"]}]}
 once cmd.run {"name": "make", "creates": "/srv/made"}
 guarded file.managed {"name": "/etc/app/g", "unless": "test -f /srv/flag"}"#,
     );
     let mut w = watched(&bench, &plan);
     let unwatched: Vec<String> = w.drift.watching().unwatched.into_iter().map(|unwatched| unwatched.what).collect();
-    assert_eq!(unwatched, ["probe something"]);
+    assert_eq!(unwatched, ["probe something", "grains.get"]);
     assert_eq!(w.after(|w| fs::write(w.at("/srv/made"), "").unwrap()), ["file:/srv/made once"]);
     assert_eq!(w.after(|w| fs::write(w.at("/srv/flag"), "").unwrap()), ["file:/srv/flag guarded"]);
     assert!(w.after(|w| fs::write(w.at("/srv/flag"), "").unwrap()).is_empty());
@@ -221,6 +224,12 @@ fn what_is_touched_all_the_time_is_looked_at_ever_less_often() {
         pauses.push(thing.pause.as_millis());
     }
     assert_eq!(pauses, [200, 400, 800, 1600, 3200, 6400, 10000, 10000, 10000]);
+    // What takes long to look at is not looked at all the time.
+    let slow = &mut w.drift.things[index];
+    (slow.took, slow.pause, slow.looked) = (Duration::from_secs(1), PAUSE, Some(Instant::now()));
+    w.drift.touch(index);
+    assert_eq!(w.drift.things[index].pause, Duration::from_secs(20));
+    w.drift.due.clear();
     w.drift.things[index].looked = Instant::now().checked_sub(Duration::from_secs(60));
     w.drift.touch(index);
     assert_eq!(w.drift.things[index].pause, PAUSE);
