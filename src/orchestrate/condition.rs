@@ -9,7 +9,7 @@ use crate::value::Value;
 
 /// Why its conditions keep a job from running, or none does. The agent of this machine decides it as it does for states: it is asked whether a state
 /// that always changes something, under the same conditions, would.
-pub async fn kept(ground: &dyn Ground, low: &Low) -> Result<Option<String>> {
+pub async fn kept(ground: &dyn Ground, low: &Low, test: bool) -> Result<Option<String>> {
     let Control { unless, onlyif, creates, .. } = low.control.clone();
     if unless.is_empty() && onlyif.is_empty() && creates.is_empty() {
         return Ok(None);
@@ -35,7 +35,8 @@ pub async fn kept(ground: &dyn Ground, low: &Low) -> Result<Option<String>> {
         lows: vec![asked],
         secrets: Vec::new(),
         key: String::new(),
-        commands: true,
+        // Where nothing is to be run before apply, it is known then.
+        commands: work.commands || !test,
         ran: Vec::new(),
         grains: session.grains.own.clone(),
         origin: work.origin.to_string(),

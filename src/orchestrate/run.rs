@@ -172,7 +172,7 @@ impl Carry<'_> {
             };
             let kept = match kept {
                 Some(kept) => Ok(Some(kept)),
-                None => condition::kept(ground, &job.low).await.map(|why| why.map(|why| (why, STAYS))),
+                None => condition::kept(ground, &job.low, test).await.map(|why| why.map(|why| (why, STAYS))),
             };
             let (standing, comment, fate) = match kept {
                 Ok(Some((why, fate))) => (Standing::Skipped, why, fate),
