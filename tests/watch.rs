@@ -186,6 +186,33 @@ fn a_bad_commit_is_taken_back_and_held_and_a_good_one_follows() {
 }
 
 #[test]
+fn a_commit_that_fails_on_one_host_is_taken_back_on_the_other() {
+    if !lab::required() {
+        return;
+    }
+    let lab = Lab::light(2);
+    lab.write("states/top.sls", "base:\n  '*': [all]\n");
+    lab.write("states/all.sls", "/etc/all:\n  file.managed:\n    - contents: one\n");
+    let good = lab.commit("good");
+    let mut watch = Watch::start(&lab, &["--apply", "--rollback-on-failure"]);
+    watch.decides("settled", &good);
+    let before: Vec<_> = lab.all().iter().map(|host| host.fingerprint_root()).collect();
+    lab.write(
+        "states/all.sls",
+        "/etc/all:\n  file.managed:\n    - contents: two\n/etc/more:\n  file.managed:\n    - contents: two\n\
+         {% if grains.id == 'h2' %}\nsleep 2; false:\n  cmd.run: []\n{% endif %}\n",
+    );
+    let bad = lab.commit("bad");
+    assert_eq!(hosts(&watch.decides("changed", &bad)), ["h1"]);
+    assert_eq!(hosts(&watch.decides("hold", &bad)), ["h2"]);
+    assert_eq!(hosts(&watch.decides("taken_back", &bad)), ["h1"]);
+    for (host, then) in lab.all().iter().zip(&before) {
+        then.assert_same(&host.fingerprint_root());
+    }
+    watch.stop().ok();
+}
+
+#[test]
 fn a_file_changed_by_hand_is_told_by_the_host_and_corrected_where_that_is_wanted() {
     if !lab::required() {
         return;

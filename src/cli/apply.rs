@@ -94,6 +94,8 @@ pub enum Judgement {
 pub struct Carried {
     pub summary: Summary,
     pub results: Results,
+    /// The run; none, where there was nothing to do.
+    pub run: Option<String>,
 }
 
 /// Plans the hosts, asks, applies.
@@ -217,5 +219,5 @@ async fn finish(context: &Context, planned: Vec<Planned>, planned_summary: Summa
     if busy || (!context.printer.is_json() && !summary.codes.is_empty()) {
         context.printer.run_summary(&summary);
     }
-    Carried { summary, results }
+    Carried { summary, results, run: busy.then_some(options.run.id) }
 }

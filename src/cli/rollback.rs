@@ -7,7 +7,7 @@ use clap::Args;
 use super::context::{Context, confirmed};
 use super::print::{Color, Printer, count};
 use super::runs::read;
-use super::{ConnectArgs, Ended, GuardArgs, RepositoryArgs, TargetArgs, summary_code};
+use super::{ConnectArgs, Ended, FormArgs, GuardArgs, RepositoryArgs, TargetArgs, summary_code};
 use crate::diagnostic::Code;
 use crate::engine::apply::{ApplyOptions, Results, apply, close_all};
 use crate::engine::event::Event;
@@ -57,19 +57,34 @@ pub async fn run(args: RollbackArgs, color: Color) -> Ended {
 /// Takes one run back wherever it was made, as a part of something larger.
 pub async fn take_back(repository: &RepositoryArgs, connect: &ConnectArgs, run: &str, yes: bool, printer: Arc<Printer>) -> Ended {
     let context = Context::open(repository, connect, printer.clone())?;
-    let args = RollbackArgs {
-        target: TargetArgs { target: "*".to_owned(), ..TargetArgs::default() },
-        run: None,
-        with_later: false,
-        destroy_data: false,
-        yes,
-        repository: repository.clone(),
-        connect: connect.clone(),
-        lock_timeout: 0,
-        guard: GuardArgs::default(),
-        json: printer.is_json(),
-    };
+    let target = TargetArgs { target: "*".to_owned(), ..TargetArgs::default() };
+    let args = RollbackArgs { yes, ..RollbackArgs::of(target, 0, GuardArgs::default()) };
     one(&args, &context, Some(run), yes).await
+}
+
+/// Takes a run back on one host, without asking.
+pub async fn take_back_on(context: &Context, host: &str, run: &str, lock_timeout: u64, guard: GuardArgs) -> Ended {
+    let form = FormArgs { list: true, ..FormArgs::default() };
+    let args = RollbackArgs::of(TargetArgs { target: host.to_owned(), form }, lock_timeout, guard);
+    one(&args, context, Some(run), true).await
+}
+
+impl RollbackArgs {
+    fn of(target: TargetArgs, lock_timeout: u64, guard: GuardArgs) -> RollbackArgs {
+        let (repository, connect) = Default::default();
+        RollbackArgs {
+            target,
+            run: None,
+            with_later: false,
+            destroy_data: false,
+            yes: true,
+            repository,
+            connect,
+            guard,
+            lock_timeout,
+            json: false,
+        }
+    }
 }
 
 /// All runs of an orchestration, the newest first. One that cannot be taken back ends it: those before it stand on it.
@@ -99,8 +114,11 @@ async fn one(args: &RollbackArgs, context: &Context, run: Option<&str>, yes: boo
     let hosts = context.hosts(&args.target).await?;
     let mut summary = context.summary();
     let journals = journals(&context.work, hosts, &mut summary).await;
-    let unknown = |run: &str| !journals.iter().any(|(_, runs)| runs.iter().any(|record| record.header.id == run));
-    if run.is_some_and(|run| run != args.run.as_deref().unwrap_or(run) && unknown(run)) {
+    let nothing = {
+        let known = |run: &str| journals.iter().any(|(_, runs)| runs.iter().any(|record| record.header.id == run));
+        run.is_some_and(|run| run != args.run.as_deref().unwrap_or(run) && !known(run))
+    };
+    if nothing {
         close_all(journals.into_iter().map(|(session, _)| session).collect()).await;
         return Ok(summary_code(&summary));
     }
@@ -125,7 +143,7 @@ async fn one(args: &RollbackArgs, context: &Context, run: Option<&str>, yes: boo
     summary.hosts = planned.len() + summary.dropped.len();
     printer.say(&format!("Taking back run {run}:"));
     printer.plans();
-    if !args.json {
+    if !printer.is_json() {
         printer.plan_summary(&summary);
     }
     let busy = planned.iter().filter(|p| !p.plan.steps.is_empty()).count();

@@ -18,7 +18,8 @@ use super::apply::{Carried, How, Judgement, carry_out};
 use super::context::{Context, Means, answers_of, cache_folder, form, now, seen};
 use super::opened::{Opened, outside};
 use super::print::{Color, Printer};
-use super::{ConnectArgs, End, Ended, GuardArgs, RepositoryArgs, ScopeArgs, TargetArgs, WaveArgs};
+use super::rollback::take_back_on;
+use super::{ConnectArgs, End, Ended, GuardArgs, RepositoryArgs, ScopeArgs, TargetArgs, WaveArgs, exit_code};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::answers::Asking;
 use crate::engine::branch::{Branch, Tip};
@@ -55,7 +56,7 @@ pub struct WatchArgs {
     /// Bring hosts to what commits say; edits that are not committed are only planned
     #[arg(long)]
     apply: bool,
-    /// When a run fails on a host, take it back there
+    /// When a commit fails on a host, take it back on all hosts that have it
     #[arg(long, help_heading = "Run", requires = "apply")]
     rollback_on_failure: bool,
     /// Seconds to wait for another run on a host to end
@@ -269,7 +270,11 @@ impl Desk {
             Ok(hosts) => look.hosts = hosts,
             Err(faults) => look.refused = Some(format!("it does not compile: {}", in_a_line(&joined(faults)))),
         }
-        let rules = Rules { apply: self.args.apply, windows: settings.watch.windows.clone().unwrap_or_default() };
+        let rules = Rules {
+            apply: self.args.apply,
+            take_back: self.args.rollback_on_failure,
+            windows: settings.watch.windows.clone().unwrap_or_default(),
+        };
         Ok((rules, Duration::from_secs(self.args.interval.or(settings.watch.interval).unwrap_or(INTERVAL))))
     }
 
@@ -299,7 +304,7 @@ impl Desk {
             self.listen(&context, &host);
         }
         match outcome {
-            Outcome::Reached { changed, mark: None } => Outcome::Reached { changed, mark: self.seen_mark(opened, host).await },
+            Outcome::Reached { run, mark: None } => Outcome::Reached { run, mark: self.seen_mark(opened, host).await },
             Outcome::Shown { states, again, mark: None } => Outcome::Shown { states, again, mark: self.seen_mark(opened, host).await },
             outcome => outcome,
         }
@@ -326,7 +331,31 @@ impl Desk {
         mark.await.ok()?
     }
 
+    /// Takes back what a commit did that failed on another host.
+    async fn take_back(&self, task: &Task, context: &Context, run: &str) -> Outcome {
+        let (id, lock_timeout, guard) = (&task.host, self.args.lock_timeout, self.args.guard.clone());
+        match take_back_on(context, id, run, lock_timeout, guard).await {
+            Ok(0) => {
+                self.reached(id);
+                Outcome::Reached { run: None, mark: None }
+            }
+            Ok(code) if code == exit_code(&[Code::Interrupted], false) => Outcome::Stopped,
+            Ok(code) if code == exit_code(&[Code::Unreachable], false) || code == exit_code(&[Code::Locked], false) => {
+                self.away(id, &format!("run {run} cannot be taken back there yet"))
+            }
+            Err(End::Fault(fault)) if fault.code == Code::Interrupted => Outcome::Stopped,
+            Err(End::Fault(fault)) => Outcome::Failed { why: in_a_line(&fault), taken_back: false },
+            _ => Outcome::Failed {
+                why: format!("run {run} could not be taken back; `basalt rollback --run {run} {id}` says why"),
+                taken_back: false,
+            },
+        }
+    }
+
     async fn visit(&self, task: &Task, context: &Context, host: &Host) -> Outcome {
+        if let Some(run) = &task.run {
+            return self.take_back(task, context, run).await;
+        }
         let found: Mutex<Found> = Mutex::default();
         let judge = |planned: &[Planned]| {
             // It is one host's.
@@ -338,7 +367,7 @@ impl Desk {
                 _ => plan.shown.all.is_some() && before.all == plan.shown.all,
             };
             let judgement = match task.act {
-                Act::Apply => Judgement::Carry,
+                Act::Apply | Act::TakeBack => Judgement::Carry,
                 Act::Check if plan.wrong.is_empty() => Judgement::Pass,
                 Act::Check if plan.kept.is_empty() => Judgement::Carry,
                 _ if plan.again => Judgement::Pass,
@@ -389,7 +418,7 @@ impl Desk {
             self.reached(&task.host);
             let mark = task.mark.clone();
             return match found.wrong.is_empty() {
-                true => Outcome::Reached { changed: false, mark },
+                true => Outcome::Reached { run: None, mark },
                 false if task.act == Act::Check => Outcome::Shown { states: found.kept, again: found.again, mark },
                 false => Outcome::Shown { states: found.wrong, again: found.again, mark },
             };
@@ -409,7 +438,7 @@ impl Desk {
             () => {
                 self.reached(&task.host);
                 self.known().shown.remove(&task.host);
-                Outcome::Reached { changed: result.tally.changed > 0, mark: task.mark.clone() }
+                Outcome::Reached { run: carried.run.filter(|_| result.tally.changed > 0), mark: task.mark.clone() }
             }
         }
     }

@@ -30,6 +30,8 @@ pub struct Now {
 pub struct Rules {
     /// Hosts are changed; otherwise plans are shown.
     pub apply: bool,
+    /// When a commit fails on a host, it is taken back on all that have it.
+    pub take_back: bool,
     /// When hosts may be changed; none: always.
     pub windows: Vec<Window>,
 }
@@ -56,6 +58,8 @@ pub enum Act {
     Apply,
     /// The host was what the commit says: what differs is drift, shown or corrected as the settings have it.
     Check,
+    /// The commit failed elsewhere: its run is taken back here too.
+    TakeBack,
 }
 
 /// One host's turn.
@@ -68,13 +72,15 @@ pub struct Task {
     pub mark: Option<String>,
     pub act: Act,
     pub why: Why,
+    /// The run that is taken back.
+    pub run: Option<String>,
 }
 
 /// What became of a task.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// The host is as the tree says; `changed`: it was not before.
-    Reached { changed: bool, mark: Option<String> },
+    /// The host is as the tree says; `run`: it was not before, and this brought it there.
+    Reached { run: Option<String>, mark: Option<String> },
     /// Something differs and was left as it is: names of states. `again`: it was shown before.
     Shown { states: Vec<String>, again: bool, mark: Option<String> },
     /// It is the commit's fault.
@@ -129,6 +135,12 @@ pub enum Decision {
         commit: String,
         changed: bool,
         why: Why,
+    },
+    /// A host no longer has a commit that failed on another one.
+    TakenBack {
+        host: String,
+        commit: String,
+        run: String,
     },
     /// States that are not as they were left.
     Drift {
@@ -193,6 +205,14 @@ struct Rollout {
 struct Host {
     /// The commit that it was last brought to or shown, and what the compiler made of it.
     has: Option<Version>,
+    /// The run that brought it there, and what it had before.
+    #[serde(default)]
+    run: Option<String>,
+    #[serde(default)]
+    before: Option<Version>,
+    /// That run is to be taken back.
+    #[serde(default)]
+    back: bool,
     /// What the compiler makes of the tip.
     #[serde(skip)]
     wanted: Option<String>,
@@ -291,6 +311,10 @@ impl State {
             match as_before {
                 Some(before) if host.doing.is_none() => {
                     host.has = Some(Version { commit: commit.clone(), mark: wanted });
+                    if before != commit {
+                        // What brought it there was another commit's.
+                        (host.run, host.before, host.back) = (None, None, false);
+                    }
                     if begins {
                         host.check = Some(Why::Start);
                     } else {
@@ -357,7 +381,7 @@ impl State {
 
     /// When time alone makes a difference, on the clock of `Now::ticks`.
     pub fn wakes(&self) -> Option<Duration> {
-        let due = |host: &&Host| host.doing.is_none() && (host.behind || host.check.is_some() || host.edit.is_some());
+        let due = |host: &&Host| host.doing.is_none() && (host.back || host.behind || host.check.is_some() || host.edit.is_some());
         self.hosts.values().filter(due).filter_map(|host| host.retry).filter(|at| *at != NEVER).min()
     }
 
@@ -372,17 +396,26 @@ impl State {
             Outcome::Stopped => {}
             Outcome::Reached { .. } | Outcome::Shown { .. } => {
                 host.retry = None;
-                let (changed, states, again, mark) = match outcome {
-                    Outcome::Shown { states, again, mark } => (false, states, again, mark),
-                    Outcome::Reached { changed, mark } => (changed, Vec::new(), false, mark),
-                    _ => (false, Vec::new(), false, None),
+                let (run, states, again, mark) = match outcome {
+                    Outcome::Shown { states, again, mark } => (None, states, again, mark),
+                    Outcome::Reached { run, mark } => (run, Vec::new(), false, mark),
+                    _ => (None, Vec::new(), false, None),
                 };
-                if task.commit.is_none() {
+                let changed = run.is_some();
+                if task.act == Act::TakeBack {
+                    (host.has, host.run, host.back) = (host.before.take(), None, false);
+                    told.push(Decision::TakenBack { host: id.to_owned(), commit, run: task.run.unwrap_or_default() });
+                } else if task.commit.is_none() {
                     host.shown = mark;
                 } else {
                     // A drift that was shown only leaves what the host was brought to.
                     if task.act != Act::Check || states.is_empty() {
-                        host.has = Some(Version { commit: commit.clone(), mark });
+                        let had = host.has.replace(Version { commit: commit.clone(), mark });
+                        if task.act == Act::Apply {
+                            // It may have failed elsewhere meanwhile.
+                            host.back = changed && self.rules.take_back && self.held.iter().any(|held| held.commit == commit);
+                            (host.run, host.before) = (run, had);
+                        }
                     }
                     if !states.is_empty() {
                         if !again && !(plans && task.why == Why::Commit) {
@@ -399,7 +432,17 @@ impl State {
             Outcome::Failed { why, taken_back } => {
                 let why = if taken_back { format!("{why}; it was taken back") } else { why };
                 match task.act {
-                    Act::Apply => told.push(self.hold(commit, vec![id.to_owned()], why)),
+                    Act::Apply => {
+                        told.push(self.hold(commit.clone(), vec![id.to_owned()], why));
+                        for host in self.hosts.values_mut().filter(|_| self.rules.take_back) {
+                            host.back |= host.run.is_some() && host.has.as_ref().is_some_and(|has| has.commit == commit);
+                        }
+                    }
+                    // It can be tried by hand; what it has stays known.
+                    Act::TakeBack => {
+                        host.back = false;
+                        told.push(Decision::Leave { hosts: vec![id.to_owned()], commit: task.commit, why });
+                    }
                     // Somebody may have shown a tree that cannot be.
                     _ => told.push(Decision::Leave { hosts: vec![id.to_owned()], commit: task.commit, why }),
                 }
@@ -407,6 +450,7 @@ impl State {
             Outcome::Away { why, wait } => {
                 host.retry = Some(later(wait, now));
                 match task.act {
+                    Act::TakeBack => {}
                     _ if task.commit.is_none() => host.edit = host.edit.take().or(Some(task.mark)),
                     Act::Check => host.check = host.check.or(Some(task.why)),
                     _ if is_tip => host.behind = true,
@@ -455,7 +499,10 @@ impl State {
                 continue;
             }
             let closed = self.rules.apply && window.is_some();
-            let task = if host.behind && closed {
+            let back = host.back.then(|| Some((host.has.as_ref()?.commit.clone(), host.run.clone()?))).flatten();
+            let task = if let Some((commit, _)) = &back {
+                Some((Some(commit.clone()), None, Act::TakeBack, Why::Commit))
+            } else if host.behind && closed {
                 if !std::mem::replace(&mut host.waits, true) {
                     waiting.push(id.clone());
                 }
@@ -481,7 +528,8 @@ impl State {
                 Some((Some(commit), mark, act, why))
             });
             let Some((commit, mark, act, why)) = task else { continue };
-            let task = Task { host: id.clone(), commit, mark, act, why };
+            let run = back.map(|(_, run)| run);
+            let task = Task { host: id.clone(), commit, mark, act, why, run };
             host.doing = Some(task.clone());
             told.push(Decision::Begin(task));
         }

@@ -46,6 +46,7 @@ fn act(task: &Task) -> &'static str {
         Act::Plan => "plan",
         Act::Apply => "apply",
         Act::Check => "check",
+        Act::TakeBack => "take_back",
     }
 }
 
@@ -71,6 +72,9 @@ fn as_json(decision: &Decision) -> Value {
         Decision::Done { host, commit, changed, why } => {
             let decision = if *changed { "changed" } else { "unchanged" };
             Line { decision, cause: Some(*why), hosts: one(host), commit: Some(commit), ..Line::default() }
+        }
+        Decision::TakenBack { host, commit, run } => {
+            Line { decision: "taken_back", hosts: one(host), commit: Some(commit), why: Some(run), ..Line::default() }
         }
         Decision::Drift { host, commit, states } => {
             Line { decision: "drift", hosts: one(host), commit: Some(commit), states, ..Line::default() }
@@ -116,6 +120,7 @@ fn text(decision: &Decision) -> Option<(Paint, String)> {
             (Paint::Green, format!("{}: {what} {} says", clean(host), short(commit)))
         }
         Decision::Done { .. } => return None,
+        Decision::TakenBack { host, commit, .. } => (Paint::Yellow, format!("{}: {} is taken back here too", clean(host), short(commit))),
         Decision::Drift { host, commit, states } => {
             (Paint::Yellow, format!("{}: not as {} says: {}", clean(host), short(commit), clean(&states.join(", "))))
         }

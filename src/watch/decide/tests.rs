@@ -11,6 +11,7 @@ fn said(told: &[Decision]) -> String {
                 Act::Plan => "plan",
                 Act::Apply => "apply",
                 Act::Check => "check",
+                Act::TakeBack => "take back",
             };
             format!("{act} {} {}", task.host, of(&task.commit))
         }
@@ -21,6 +22,7 @@ fn said(told: &[Decision]) -> String {
         Decision::Wait { hosts, seconds, .. } => format!("wait {} {seconds}", hosts.join(",")),
         Decision::Retry { host, seconds, .. } => format!("retry {host} {seconds:?}"),
         Decision::Done { host, commit, changed, .. } => format!("done {host} {commit}{}", if *changed { " changed" } else { "" }),
+        Decision::TakenBack { host, commit, run } => format!("taken back {host} {commit} {run}"),
         Decision::Drift { host, commit, states } => format!("drift {host} {commit} {}", states.join(",")),
         Decision::Settled { commit, hosts, left, away } => format!("settled {commit} {hosts}+{left} ({})", away.join(",")),
     });
@@ -37,7 +39,7 @@ struct Bench {
 impl Bench {
     fn new(apply: bool) -> Bench {
         let mut state = State::default();
-        state.rule(Rules { apply, windows: Vec::new() });
+        state.rule(Rules { apply, ..Rules::default() });
         Bench { state, seconds: 0, local: Local::default() }
     }
 
@@ -64,7 +66,7 @@ impl Bench {
     }
 
     fn changed(&mut self, host: &str, mark: &str) -> String {
-        self.done(host, Outcome::Reached { changed: true, mark: Some(mark.into()) })
+        self.done(host, Outcome::Reached { run: Some(format!("run-{mark}")), mark: Some(mark.into()) })
     }
 
     fn fails(&mut self, host: &str) -> String {
@@ -135,7 +137,7 @@ fn a_commit_that_fails_is_held_until_a_new_one_comes() {
     assert_eq!(bench.tick(60), "");
     assert_eq!(bench.check(Why::Timer), "check h1 c1; check h2 c2; check h3 c1");
     for (host, mark) in [("h1", "a"), ("h2", "b"), ("h3", "a")] {
-        bench.done(host, Outcome::Reached { changed: false, mark: Some(mark.into()) });
+        bench.done(host, Outcome::Reached { run: None, mark: Some(mark.into()) });
     }
     assert_eq!(bench.commit("c3", &["a", "c", "c"]), "leave h1 c3; apply h2 c3; apply h3 c3");
     // The branch is put back to it.
@@ -143,6 +145,30 @@ fn a_commit_that_fails_is_held_until_a_new_one_comes() {
     assert_eq!(bench.look("c2", &["b", "b", "b"], rewritten), "c3 rewritten as c2; c3 overtaken by c2; hold c2 ");
     let refused = |look: &mut Look| look.refused = Some("it is not signed".into());
     assert_eq!(bench.look("c4", &[], refused), "hold c4 ");
+}
+
+#[test]
+fn what_fails_on_one_host_is_taken_back_on_those_that_have_it() {
+    let mut bench = Bench::new(true);
+    bench.state.rule(Rules { apply: true, take_back: true, windows: Vec::new() });
+    bench.commit("c1", &["a", "a", "a", "a"]);
+    for host in ["h1", "h2", "h3", "h4"] {
+        bench.changed(host, "a");
+    }
+    bench.commit("c2", &["b", "b", "b", "a"]);
+    bench.changed("h1", "b");
+    // h3 is still at it, and h4 was left alone.
+    assert_eq!(bench.fails("h2"), "hold c2 h2; take back h1 c2");
+    assert_eq!(bench.away("h1", Some(60)), "retry h1 Some(60)");
+    assert_eq!(bench.changed("h3", "b"), "done h3 c2 changed; take back h3 c2");
+    assert_eq!(bench.changed("h3", ""), "taken back h3 c2 run-b");
+    // The next watch goes on with it.
+    let kept = serde_json::to_string(&bench.state).unwrap();
+    bench.state = State { rules: bench.state.rules.clone(), ..serde_json::from_str(&kept).unwrap() };
+    assert_eq!(bench.tick(0), "take back h1 c2");
+    // A new commit waits until that is done.
+    assert_eq!(bench.commit("c3", &["a", "a", "a", "c"]), "leave h2,h3 c3; apply h4 c3");
+    assert_eq!(bench.changed("h1", ""), "taken back h1 c2 run-b; apply h1 c3");
 }
 
 #[test]
@@ -166,7 +192,7 @@ fn hosts_that_are_away_wait_by_themselves_and_catch_up() {
 #[test]
 fn hosts_are_changed_in_windows_only() {
     let mut bench = Bench::new(true);
-    bench.state.rule(Rules { apply: true, windows: vec![Window { days: vec![0], from: 60, to: 120 }] });
+    bench.state.rule(Rules { apply: true, take_back: false, windows: vec![Window { days: vec![0], from: 60, to: 120 }] });
     assert_eq!(bench.commit("c1", &["a", "a"]), "wait h1,h2 3600");
     assert_eq!(bench.tick(5), "");
     assert_eq!(bench.commit("c2", &["b", "b"]), "c1 overtaken by c2");
