@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use rustix::fs::FsWord;
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
@@ -29,7 +30,7 @@ const TRIES: usize = 8;
 /// Links on the way to one path.
 const LINKS: usize = 40;
 /// Filesystems that do not tell what changes on them, by their magic: what the kernel makes, and what others change elsewhere.
-const SILENT: [(i64, &str); 10] = [
+const SILENT: [(u32, &str); 10] = [
     (0x9fa0, "proc"),
     (0x6265_6572, "sysfs"),
     (0x6367_7270, "cgroup2"),
@@ -237,6 +238,6 @@ fn said(error: Errno) -> String {
 /// Why nothing tells what changes in a directory, if so.
 fn silent(directory: &Path) -> Option<String> {
     let magic = rustix::fs::statfs(directory).ok()?.f_type;
-    let name = SILENT.iter().find(|(known, _)| *known == i64::from(magic))?.1;
+    let name = SILENT.iter().find(|(known, _)| *known as FsWord == magic)?.1;
     Some(format!("{name} does not tell what changes on it"))
 }
