@@ -323,7 +323,8 @@ mod tests {
         let grains: Map = [("os", "Debian"), ("os_family", "Debian"), ("osrelease", "13")].into_iter().collect();
         let place = |free: &str| Value::Map([("available", free)].into_iter().collect());
         let usage = |places: &[(&str, &str)]| -> Map { places.iter().map(|(at, free)| (*at, place(free))).collect() };
-        let cases: [(&[(&str, &str)], &[&str]); 5] = [
+        type Case = (&'static [(&'static str, &'static str)], &'static [&'static str]);
+        let cases: [Case; 5] = [
             (&[("/", "1000000")], &[]),
             (&[("/", "999999")], &["error disk: 999 MB free on / of 1000 MB free on /"]),
             (&[("/", "9000000"), ("/var/lib", "400000")], &["error journal: 400 MB free on /var/lib of 1000 MB free on /var/lib"]),
