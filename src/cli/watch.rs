@@ -107,7 +107,12 @@ pub async fn run(args: WatchArgs, color: Color) -> Ended {
     let wake = Arc::new(Notify::new());
     let printer = Arc::new(Printer::among_others(args.json, color));
     match Edits::new(work_tree.as_deref(), branch.git_folder().as_deref(), wake.clone()) {
-        Ok(edits) => drop(tokio::spawn(edits.run(causes.clone()))),
+        Ok(mut edits) => {
+            if let Err(fault) = edits.watch() {
+                printer.fault(&Diagnostic::warning(fault.code, fault.summary).hint(fault.hint.unwrap_or_default()));
+            }
+            tokio::spawn(edits.run(causes.clone()));
+        }
         Err(fault) => printer.fault(&fault),
     }
     let place = branch.clone();

@@ -10,13 +10,15 @@ use std::time::Duration;
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::branch::Tip;
 
 /// Files are written in several steps, and editors write several files: what follows each other so quickly is one edit.
 const QUIET: Duration = Duration::from_millis(200);
+/// Between two looks at what cannot be watched.
+const BLIND: Duration = Duration::from_secs(5);
 /// More paths of one edit than this are not named.
 const NAMED: usize = 100;
 
@@ -83,7 +85,9 @@ pub async fn commits(tip: Arc<dyn Fn() -> Result<Tip> + Send + Sync>, every: Arc
 /// Watches a work tree, and the git folder for what hooks and git itself leave there.
 pub struct Edits {
     watcher: RecommendedWatcher,
+    /// The work tree, if there is one.
     folder: Option<PathBuf>,
+    git: Option<PathBuf>,
     watched: HashSet<PathBuf>,
     found: Arc<Found>,
 }
@@ -97,9 +101,10 @@ struct Found {
 impl Edits {
     /// `wake` is for the look at the branch.
     pub fn new(folder: Option<&Path>, git: Option<&Path>, wake: Arc<Notify>) -> Result<Edits> {
+        let real = |path: &Path| path.canonicalize().ok();
+        let (folder, git) = (folder.and_then(real), git.and_then(real));
         let found = Arc::new(Found::default());
-        let (heard, git_folder) = (found.clone(), git.and_then(|git| git.canonicalize().ok()));
-        let inside = git_folder.clone();
+        let (heard, inside) = (found.clone(), git.clone());
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             // Some were lost: nobody knows which.
             let Ok(event) = event else { return heard.add(PathBuf::new()) };
@@ -114,55 +119,61 @@ impl Edits {
             }
         })
         .map_err(|e| cannot(&e))?;
-        let mut edits = Edits { watcher, folder: folder.and_then(|folder| folder.canonicalize().ok()), watched: HashSet::new(), found };
-        if let Some(git) = &git_folder {
-            edits.watcher.watch(git, RecursiveMode::NonRecursive).map_err(|e| cannot(&e))?;
-            // A branch that is moved without anything else in the folder: a push.
-            let _ = edits.watcher.watch(&git.join("refs/heads"), RecursiveMode::Recursive);
-        }
-        edits.folders()?;
-        Ok(edits)
+        Ok(Edits { watcher, folder, git, watched: HashSet::new(), found })
     }
 
-    /// Tells of edits until nobody listens.
+    /// Tells of edits until nobody listens. What cannot be watched is looked at every so often: a work tree that went, or one that is too large.
     pub async fn run(mut self, causes: Causes) {
-        let Some(folder) = self.folder.clone() else {
-            // Only the git folder is watched, for as long as this is there.
-            return causes.closed().await;
-        };
+        let mut seen = self.watch().is_ok();
         loop {
-            tokio::select! { () = self.found.more.notified() => {}, () = causes.closed() => return }
-            while timeout(QUIET, self.found.more.notified()).await.is_ok() {}
+            tokio::select! {
+                () = self.found.more.notified() => while timeout(QUIET, self.found.more.notified()).await.is_ok() {},
+                () = sleep(BLIND), if !seen => self.found.add(PathBuf::new()),
+                () = causes.closed() => return,
+            }
             let paths = std::mem::take(&mut *self.found.paths.lock().unwrap_or_else(PoisonError::into_inner));
             // A folder that went and came again is another one.
-            self.watched.retain(|folder| !paths.contains(folder));
-            // What cannot be watched was told when the watch began.
-            let _ = self.folders();
-            let Some(paths) = told(&folder, &paths) else { continue };
+            self.watched.retain(|folder| !paths.contains(folder) && folder.is_dir());
+            seen = self.watch().is_ok();
+            let Some(paths) = self.folder.as_ref().and_then(|folder| told(folder, &paths)) else { continue };
             if causes.send(Cause::Edit { paths }).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Watches every folder that git does not ignore; those that are new since the last time.
-    fn folders(&mut self) -> Result<()> {
-        let Some(folder) = &self.folder else { return Ok(()) };
-        let Ok(repository) = git2::Repository::discover(folder) else { return Ok(()) };
-        self.watched.retain(|known| known.is_dir());
-        let mut left = vec![folder.clone()];
+    /// Watches every folder that git does not ignore and that is not watched yet.
+    pub fn watch(&mut self) -> Result<()> {
+        if let Some(git) = self.git.clone() {
+            self.watch_folder(&git)?;
+            // A branch that is moved without anything else in the folder: a push.
+            let _ = self.watch_folder(&git.join("refs/heads"));
+        }
+        let Some(folder) = self.folder.clone() else { return Ok(()) };
+        self.watch_folder(&folder)?;
+        let Ok(repository) = git2::Repository::discover(&folder) else { return Ok(()) };
+        let mut left = vec![folder];
         while let Some(folder) = left.pop() {
-            if !self.watched.contains(&folder) {
-                match self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                    Ok(()) => _ = self.watched.insert(folder.clone()),
+            let below = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+            for path in below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()) {
+                if path.ends_with(".git") || repository.is_path_ignored(&path).unwrap_or(false) {
+                    continue;
+                }
+                match self.watch_folder(&path) {
+                    Ok(()) => left.push(path),
                     // Gone again.
-                    Err(_) if !folder.is_dir() => continue,
-                    Err(e) => return Err(cannot(&e)),
+                    Err(_) if !path.is_dir() => {}
+                    Err(fault) => return Err(fault),
                 }
             }
-            let below = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-            let folders = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path());
-            left.extend(folders.filter(|path| !path.ends_with(".git") && !repository.is_path_ignored(path).unwrap_or(false)));
+        }
+        Ok(())
+    }
+
+    fn watch_folder(&mut self, folder: &Path) -> Result<()> {
+        if !self.watched.contains(folder) {
+            self.watcher.watch(folder, RecursiveMode::NonRecursive).map_err(|e| cannot(&e))?;
+            self.watched.insert(folder.to_owned());
         }
         Ok(())
     }
@@ -182,7 +193,7 @@ impl Found {
 
 /// The paths below the work tree that git does not ignore, or none of them where not all are known. `None`: nothing worth telling.
 fn told(folder: &Path, paths: &BTreeSet<PathBuf>) -> Option<Vec<String>> {
-    if paths.contains(Path::new("")) || paths.len() > NAMED {
+    if paths.contains(Path::new("")) || paths.contains(folder) || paths.len() > NAMED {
         return Some(Vec::new());
     }
     let repository = git2::Repository::discover(folder).ok()?;
@@ -194,6 +205,48 @@ fn told(folder: &Path, paths: &BTreeSet<PathBuf>) -> Option<Vec<String>> {
 
 fn cannot(error: &notify::Error) -> Box<Diagnostic> {
     Diagnostic::new(Code::Repository, format!("the work tree cannot be watched: {error}"))
-        .hint("edits are not seen at once; `fs.inotify.max_user_watches` of the kernel may be too small")
+        .hint("edits are looked for every few seconds; `fs.inotify.max_user_watches` of the kernel may be too small")
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sh(folder: &Path, script: &str) {
+        assert!(std::process::Command::new("sh").arg("-ec").arg(script).current_dir(folder).status().unwrap().success(), "{script}");
+    }
+
+    async fn next(causes: &mut mpsc::Receiver<Cause>) -> Option<Vec<String>> {
+        match timeout(Duration::from_secs(20), causes.recv()).await {
+            Ok(Some(Cause::Edit { paths })) => Some(paths),
+            _ => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn edits_are_told_together_and_what_git_ignores_is_not() {
+        let above = tempfile::tempdir().unwrap();
+        let place = above.path().join("state");
+        std::fs::create_dir(&place).unwrap();
+        sh(&place, "git init -q; echo '*.swp' > .gitignore; mkdir a");
+        let wake = Arc::new(Notify::new());
+        let mut edits = Edits::new(Some(&place), Some(&place.join(".git")), wake.clone()).unwrap();
+        edits.watch().unwrap();
+        let (causes, mut heard) = mpsc::channel(8);
+        tokio::spawn(edits.run(causes));
+        sh(&place, "echo x > a/one; echo x > two; echo x > a/.one.swp; mkdir -p b/c");
+        assert_eq!(next(&mut heard).await.unwrap(), ["a/one", "b", "two"]);
+        // In a folder that was not there when the watch began; nothing of what is ignored comes in between.
+        sh(&place, "echo x > a/.two.swp; echo x > b/c/three");
+        assert_eq!(next(&mut heard).await.unwrap(), ["b/c/three"]);
+        sh(&place, "git -c user.name=t -c user.email=t@localhost commit -q --allow-empty -m x");
+        timeout(Duration::from_secs(20), wake.notified()).await.unwrap();
+        // The whole of it goes, and another comes.
+        sh(above.path(), "rm -rf state; mkdir state; cd state; git init -q; echo x > four");
+        while next(&mut heard).await.unwrap() != Vec::<String>::new() {}
+        sleep(QUIET).await;
+        sh(&place, "echo x > five");
+        while next(&mut heard).await.unwrap() != ["five"] {}
+    }
 }
