@@ -77,8 +77,10 @@ pub struct How<'a> {
     /// The commit that is planned here, and becomes what is wanted before the first host is touched.
     pub prepared: Option<&'a Prepared>,
     /// Who says, having seen the plans, whether they are carried out; nobody: they are.
-    pub judge: Option<&'a (dyn Fn(&[Planned]) -> Judgement + Send + Sync)>,
+    pub judge: Option<&'a Judge<'a>>,
 }
+
+pub type Judge<'a> = dyn Fn(&[Planned]) -> Judgement + Send + Sync + 'a;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {

@@ -92,8 +92,9 @@ pub async fn run(args: WatchArgs, color: Color) -> Ended {
     }
     let settings = outside()?;
     let signers = args.allowed_signers.clone().or_else(|| settings.watch.allowed_signers.clone().map(PathBuf::from));
-    let signers =
-        signers.map(|file| file.canonicalize().map_err(|e| Diagnostic::io(format_args!("open {}", file.display()), &e))).transpose()?;
+    let signers = signers
+        .map(|file| file.canonicalize().map_err(|e| Box::new(Diagnostic::io(format_args!("open {}", file.display()), &e))))
+        .transpose()?;
     let signed = (args.signed || signers.is_some()).then_some(signers);
     let means = Means::of(&args.repository, &args.connect, &settings)?;
     let branch = Arc::new(Branch::new(&args.repository.repo, args.repository.commit.as_deref(), cache_folder()));

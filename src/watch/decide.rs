@@ -418,7 +418,8 @@ impl State {
                         }
                     }
                     if !states.is_empty() {
-                        if !again && !(plans && task.why == Why::Commit) {
+                        let expected = plans && task.why == Why::Commit;
+                        if !again && !expected {
                             told.push(Decision::Drift { host: id.to_owned(), commit, states });
                         }
                     } else if !plans {
