@@ -587,7 +587,12 @@ fn summary_json(s: &Summary) -> serde_json::Value {
 
 /// `3 hosts`, `1 host`.
 pub fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+    let ending = match n {
+        1 => "",
+        _ if what.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{n} {what}{ending}")
 }
 
 pub fn host_names(hosts: &[String]) -> String {
