@@ -309,12 +309,17 @@ pub(super) fn fetched(url: &str, cache: &Path) -> Result<git2::Repository> {
         return Err(Diagnostic::new(Code::Repository, format!("{url:?} is not a URL of a repository")).into());
     }
     let folder = cached(url, cache);
+    fs::create_dir_all(cache.join("git")).map_err(|e| Diagnostic::io(format_args!("make {}", cache.display()), &e))?;
+    // One at a time: half a clone of somebody else's is no repository yet.
+    let lock = folder.with_extension("lock");
+    let held = fs::File::create(&lock).map_err(|e| Diagnostic::io(format_args!("lock {}", lock.display()), &e))?;
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(|e| Diagnostic::io(format_args!("lock {}", lock.display()), &e.into()))?;
     let exists = folder.join("HEAD").is_file();
     let mut git = std::process::Command::new("git");
     if exists {
         git.arg("-C").arg(&folder).args(["fetch", "--quiet", "--prune", "--tags", "--force", "origin"]);
     } else {
-        fs::create_dir_all(cache.join("git")).map_err(|e| Diagnostic::io(format_args!("make {}", cache.display()), &e))?;
         git.args(["clone", "--quiet", "--mirror", "--", url]).arg(&folder);
     }
     let output = git.env("GIT_TERMINAL_PROMPT", "0").stdin(Stdio::null()).output().map_err(|e| {
