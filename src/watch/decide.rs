@@ -1,6 +1,6 @@
 //! What is done about what happened. Pure: the clock comes in, decisions go out, and whoever carries them out says what became of them.
 //!
-//! Every host is by itself: what it still has to do is kept as marks ([`Host`]), not as a queue, so a hundred commits while it was away are one
+//! Every host is by itself: what it still has to do is kept as marks (`Host`), not as a queue, so a hundred commits while it was away are one
 //! run when it is back. What holds for all of them is the branch's tip, and whether that commit is held.
 
 #[cfg(test)]
