@@ -162,6 +162,14 @@ pub fn check_for(bytes: usize) -> Result<(), Exceeded> {
     if HELD.get().saturating_add(more) > open.top { Err(Exceeded::Memory(open.allowance.memory)) } else { Ok(()) }
 }
 
+/// Gives memory that is free back to the system. Whoever runs for months does it when there is nothing to do: the allocator keeps what is free
+/// between what is not, a little more of it each time.
+pub fn give_back() {
+    // SAFETY: it only looks at what is free, whatever other threads do meanwhile.
+    #[cfg(target_env = "gnu")]
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
 /// The system's allocator, counting by thread. What another thread frees stays counted here, which is little.
 struct Counting;
 

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::cause::Cause;
 use super::decide::{Decision, Look, Now, Outcome, Rules, State, Task, Why};
+use crate::budget;
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::branch::Tip;
 use crate::engine::session::Stop;
@@ -82,7 +83,7 @@ pub async fn watch(ground: Arc<dyn Ground>, mut causes: mpsc::Receiver<Cause>, m
                 Some(cause) => desk.hear(cause).await,
                 None => break,
             },
-            Some((host, outcome)) = ended.recv() => desk.state.done(&host, outcome, &desk.now()),
+            Some((host, outcome)) = ended.recv() => desk.done(&host, outcome),
             () = sleep_until(desk.timer), if desk.interval.is_some() => desk.timer(),
             () = sleep_until(wakes) => desk.state.tick(&desk.now()),
         };
@@ -92,7 +93,7 @@ pub async fn watch(ground: Arc<dyn Ground>, mut causes: mpsc::Receiver<Cause>, m
     while desk.state.is_busy()
         && let Some((host, outcome)) = ended.recv().await
     {
-        let told = desk.state.done(&host, outcome, &desk.now());
+        let told = desk.done(&host, outcome);
         desk.act(told);
     }
 }
@@ -176,6 +177,14 @@ impl Desk {
                 Vec::new()
             }
         }
+    }
+
+    fn done(&mut self, host: &str, outcome: Outcome) -> Vec<Decision> {
+        let told = self.state.done(host, outcome, &self.now());
+        if !self.state.is_busy() {
+            budget::give_back();
+        }
+        told
     }
 
     fn timer(&mut self) -> Vec<Decision> {
