@@ -30,7 +30,7 @@ storage:
 fn lab() -> Lab {
     let lab = Lab::start(vec![Spec::systemd("h1").disks(&["64m"])]);
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for folder in ["states/storage", "states/storage/files"] {
+    for folder in ["states/basalt", "states/storage", "states/storage/files"] {
         for file in std::fs::read_dir(package.join(folder)).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
             lab.write(file.strip_prefix(package).unwrap().to_str().unwrap(), &std::fs::read_to_string(&file).unwrap());
         }
