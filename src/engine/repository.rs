@@ -322,6 +322,7 @@ pub(super) fn fetched(url: &str, cache: &Path) -> Result<git2::Repository> {
     } else {
         git.args(["clone", "--quiet", "--mirror", "--", url]).arg(&folder);
     }
+    given_up_in_time(&mut git);
     let output = git.env("GIT_TERMINAL_PROMPT", "0").stdin(Stdio::null()).output().map_err(|e| {
         Diagnostic::new(Code::Repository, format!("cannot run git: {e}")).hint("repositories of URLs are fetched by git: install it")
     })?;
@@ -333,6 +334,20 @@ pub(super) fn fetched(url: &str, cache: &Path) -> Result<git2::Repository> {
             .into());
     }
     git2::Repository::open_bare(&folder).map_err(|e| not_a_repository(url, &e).into())
+}
+
+/// A server that says nothing any more ends a fetch after a minute: git and ssh by themselves wait for ever. What the user has set counts.
+fn given_up_in_time(git: &mut std::process::Command) {
+    let set = |name: &str| std::env::var_os(name).is_some();
+    for (name, value) in [("GIT_HTTP_LOW_SPEED_LIMIT", "1"), ("GIT_HTTP_LOW_SPEED_TIME", "60")] {
+        if !set(name) {
+            git.env(name, value);
+        }
+    }
+    let own_ssh = || git2::Config::open_default().and_then(|config| config.get_string("core.sshCommand")).is_ok();
+    if !set("GIT_SSH_COMMAND") && !set("GIT_SSH") && !own_ssh() {
+        git.env("GIT_SSH_COMMAND", "ssh -o ConnectTimeout=60 -o ServerAliveInterval=15 -o ServerAliveCountMax=4");
+    }
 }
 
 pub(super) fn not_a_repository(place: &str, error: &git2::Error) -> Diagnostic {
