@@ -119,6 +119,16 @@ pub(crate) fn made(script: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
 }
 
+/// All hosts of all labs are one user's, and the kernel's default for a user's inotify instances (128) is meant for one system: each systemd takes eight.
+fn make_room() {
+    const INSTANCES: &str = "/proc/sys/fs/inotify/max_user_instances";
+    const ENOUGH: u32 = 1024;
+    if std::fs::read_to_string(INSTANCES).is_ok_and(|n| n.trim().parse().is_ok_and(|n: u32| n < ENOUGH)) {
+        // Where it may not be set, some fifteen hosts fit.
+        let _ = std::fs::write(INSTANCES, ENOUGH.to_string());
+    }
+}
+
 impl Lab {
     /// `n` hosts with systemd, `h1` to `hN`.
     pub fn hosts(n: usize) -> Lab {
@@ -133,6 +143,7 @@ impl Lab {
     pub fn start(specs: Vec<Spec>) -> Lab {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         sweep();
+        make_room();
         let base = base().unwrap();
         let name = format!("basalt-lab-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let home = std::env::temp_dir().join(&name);
