@@ -78,6 +78,21 @@ fn hosts(line: &Value) -> Vec<String> {
     line["hosts"].as_array().unwrap().iter().map(|host| host.as_str().unwrap().to_owned()).collect()
 }
 
+/// All hosts have what `says` writes.
+fn all(lab: &Lab) {
+    lab.write("states/top.sls", "base:\n  '*': [all]\n");
+}
+
+fn says(lab: &Lab, text: &str) {
+    lab.write("states/all.sls", &format!("/etc/all:\n  file.managed:\n    - contents: {text}\n"));
+}
+
+/// A commit of that, named by its text.
+fn means(lab: &Lab, text: &str) -> String {
+    says(lab, text);
+    lab.commit(text)
+}
+
 /// Two roles on three hosts: h1 is the web server, the others store.
 fn roles(lab: &Lab) -> String {
     lab.write("states/top.sls", "base:\n  h1: [web]\n  'h[23]': [store]\n");
@@ -92,15 +107,15 @@ fn an_edit_shows_its_plan_and_a_half_written_file_waits_for_the_next() {
         return;
     }
     let lab = Lab::light(2);
-    lab.write("states/top.sls", "base:\n  '*': [all]\n");
-    lab.write("states/all.sls", "/etc/all:\n  file.managed:\n    - contents: one\n");
+    all(&lab);
+    says(&lab, "one");
     lab.commit("one");
     lab.basalt(["apply", "--yes"]).ok();
     let mut watch = Watch::start(&lab, &[]);
     watch.until("the first look", |line| line["type"] == "host_planned");
     watch.until("the second host", |line| line["type"] == "host_planned");
 
-    lab.write("states/all.sls", "/etc/all:\n  file.managed:\n    - contents: two\n");
+    says(&lab, "two");
     let edit = watch.decides("edit", "");
     assert_eq!(edit["why"], "states/all.sls");
     let plan = watch.until("the plan", |line| line["type"] == "host_planned");
@@ -113,7 +128,7 @@ fn an_edit_shows_its_plan_and_a_half_written_file_waits_for_the_next() {
     let broken = watch.decides("broken", "");
     assert!(broken["why"].as_str().unwrap().contains("states/all.sls"), "{broken}");
     lab.write("states/.all.sls.swp", "x");
-    lab.write("states/all.sls", "/etc/all:\n  file.managed:\n    - contents: three\n");
+    says(&lab, "three");
     watch.until("the plan", |line| line["type"] == "host_planned" && line.to_string().contains("+three"));
     assert_eq!(watch.all("broken").len(), 1, "{}", watch.told());
     watch.stop().ok();
@@ -156,8 +171,8 @@ fn a_bad_commit_is_taken_back_and_held_and_a_good_one_follows() {
         return;
     }
     let lab = Lab::light(2);
-    lab.write("states/top.sls", "base:\n  '*': [all]\n");
-    lab.write("states/all.sls", "/etc/all:\n  file.managed:\n    - contents: one\n");
+    all(&lab);
+    says(&lab, "one");
     let good = lab.commit("good");
     let mut watch = Watch::start(&lab, &["--apply", "--rollback-on-failure", "--interval", "3"]);
     watch.decides("settled", &good);
@@ -176,7 +191,7 @@ fn a_bad_commit_is_taken_back_and_held_and_a_good_one_follows() {
     let worse = lab.commit("worse");
     assert!(watch.decides("hold", &worse)["why"].as_str().unwrap().starts_with("it does not compile"));
 
-    lab.write("states/all.sls", "/etc/all:\n  file.managed:\n    - contents: three\n");
+    says(&lab, "three");
     let better = lab.commit("better");
     watch.decides("settled", &better);
     for host in lab.all() {
@@ -191,8 +206,8 @@ fn a_commit_that_fails_on_one_host_is_taken_back_on_the_other() {
         return;
     }
     let lab = Lab::light(2);
-    lab.write("states/top.sls", "base:\n  '*': [all]\n");
-    lab.write("states/all.sls", "/etc/all:\n  file.managed:\n    - contents: one\n");
+    all(&lab);
+    says(&lab, "one");
     let good = lab.commit("good");
     let mut watch = Watch::start(&lab, &["--apply", "--rollback-on-failure"]);
     watch.decides("settled", &good);
@@ -271,8 +286,8 @@ fn only_commits_of_allowed_signers_are_taken() {
         "ssh-keygen -q -t ed25519 -N '' -f ../signer; printf 'lab@localhost %s\\n' \"$(cut -d' ' -f1,2 ../signer.pub)\" > ../signers",
     ])
     .ok();
-    lab.write("states/top.sls", "base:\n  '*': [all]\n");
-    lab.write("states/all.sls", "/etc/all:\n  file.managed:\n    - contents: one\n");
+    all(&lab);
+    says(&lab, "one");
     let unsigned = lab.commit("nobody's");
     let mut watch = Watch::start(&lab, &["--apply", "--allowed-signers", "../signers"]);
     let held = watch.decides("hold", &unsigned);
@@ -284,7 +299,7 @@ fn only_commits_of_allowed_signers_are_taken() {
     assert_eq!(lab["h1"].read("/etc/all").as_deref(), Some("one\n"));
 
     lab.run(["git", "config", "commit.gpgsign", "false"]).ok();
-    lab.write("states/all.sls", "/etc/all:\n  file.managed:\n    - contents: two\n");
+    says(&lab, "two");
     let unsigned = lab.commit("nobody's again");
     watch.decides("hold", &unsigned);
     assert_eq!(lab["h1"].read("/etc/all").as_deref(), Some("one\n"));
@@ -298,17 +313,13 @@ fn a_host_that_is_away_holds_up_nobody_and_is_caught_up() {
     }
     let lab = Lab::light(2);
     lab.write("basalt.yaml", "recovery: {first_every: 1}\nconnect_timeout: 2\n");
-    lab.write("states/top.sls", "base:\n  '*': [all]\n");
-    let means = |text: &str| {
-        lab.write("states/all.sls", &format!("/etc/all:\n  file.managed:\n    - contents: {text}\n"));
-        lab.commit(text)
-    };
+    all(&lab);
     lab["h2"].link_down();
-    let one = means("one");
+    let one = means(&lab, "one");
     let mut watch = Watch::start(&lab, &["--apply"]);
     let settled = watch.decides("settled", &one);
     assert_eq!(hosts(&settled), ["h2"]);
-    let two = means("two");
+    let two = means(&lab, "two");
     watch.decides("settled", &two);
     assert_eq!(lab["h1"].read("/etc/all").as_deref(), Some("two\n"));
     lab["h2"].link_up();
@@ -324,7 +335,7 @@ fn a_stop_in_the_middle_is_clean_and_the_next_watch_goes_on() {
         return;
     }
     let lab = Lab::light(1);
-    lab.write("states/top.sls", "base:\n  '*': [all]\n");
+    all(&lab);
     lab.write("states/all.sls", "/etc/first:\n  file.managed:\n    - contents: one\nsleep 3:\n  cmd.run:\n    - creates: /etc/last\n/etc/last:\n  file.managed:\n    - contents: one\n");
     let commit = lab.commit("slow");
     let mut watch = Watch::start(&lab, &["--apply"]);
@@ -343,22 +354,18 @@ fn a_rewritten_history_and_a_repository_that_goes_are_told_and_lived_through() {
         return;
     }
     let lab = Lab::light(1);
-    lab.write("states/top.sls", "base:\n  '*': [all]\n");
-    let means = |text: &str| {
-        lab.write("states/all.sls", &format!("/etc/all:\n  file.managed:\n    - contents: {text}\n"));
-        lab.commit(text)
-    };
-    means("one");
+    all(&lab);
+    means(&lab, "one");
     lab.run(["git", "clone", "-q", "--bare", ".", "../state.git"]).ok();
     lab.run(["git", "push", "-q", "../state.git", "main"]).ok();
-    let two = means("two");
+    let two = means(&lab, "two");
     lab.run(["git", "push", "-q", "../state.git", "main"]).ok();
     let url = format!("file://{}", lab.home().join("state.git").display());
     let mut watch = Watch::start(&lab, &["--apply", "--poll", "1", "--repo", &url]);
     watch.decides("settled", &two);
 
     lab.run(["git", "reset", "-q", "--hard", "HEAD~1"]).ok();
-    let other = means("other");
+    let other = means(&lab, "other");
     lab.run(["git", "push", "-q", "--force", "../state.git", "main"]).ok();
     let rewritten = watch.decides("rewritten", &two);
     assert_eq!(rewritten["by"], other.as_str());
@@ -369,8 +376,8 @@ fn a_rewritten_history_and_a_repository_that_goes_are_told_and_lived_through() {
     watch.decides("gone", "");
     lab.run(["mv", "../gone.git", "../state.git"]).ok();
     watch.decides("back", "");
-    let three = means("three");
-    let four = means("four");
+    let three = means(&lab, "three");
+    let four = means(&lab, "four");
     lab.run(["git", "push", "-q", "../state.git", "main"]).ok();
     assert_eq!(watch.decides("overtaken", &three)["by"], four.as_str());
     watch.decides("settled", &four);
@@ -384,8 +391,8 @@ fn hosts_are_changed_in_a_window_only_and_a_commit_may_open_it() {
         return;
     }
     let lab = Lab::light(1);
-    lab.write("states/top.sls", "base:\n  '*': [all]\n");
-    lab.write("states/all.sls", "/etc/all:\n  file.managed:\n    - contents: one\n");
+    all(&lab);
+    says(&lab, "one");
     let today: usize = lab.run(["date", "+%u"]).ok().stdout.trim().parse().unwrap();
     let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
     lab.write("basalt.yaml", &format!("watch:\n  windows:\n  - {{days: {}, from: '22:00', to: '23:00'}}\n", days[(today + 2) % 7]));
@@ -408,25 +415,21 @@ fn a_store_that_is_full_is_told_and_holds_up_nothing() {
         return;
     }
     let lab = Lab::light(1);
-    lab.write("states/top.sls", "base:\n  '*': [all]\n");
-    let means = |text: &str| {
-        lab.write("states/all.sls", &format!("/etc/all:\n  file.managed:\n    - contents: {text}\n"));
-        lab.commit(text)
-    };
-    let one = means("one");
+    all(&lab);
+    let one = means(&lab, "one");
     let store = lab.home().join(".local/state/basalt");
     lab.run(["sh", "-ec", &format!("mkdir -p {0}; mount -t tmpfs -o size=256k none {0}", store.display())]).ok();
     let mut watch = Watch::start(&lab, &["--apply"]);
     watch.decides("settled", &one);
     lab.run(["sh", "-ec", &format!("dd if=/dev/zero of={}/full bs=4k 2>/dev/null || true", store.display())]).ok();
-    let two = means("two");
+    let two = means(&lab, "two");
     let warning = watch.until("a warning", |line| line["type"] == "warning" && line.to_string().contains("The watch goes on"));
     assert!(warning["message"].as_str().unwrap().contains("No space left"), "{warning}");
     watch.decides("settled", &two);
     assert_eq!(lab["h1"].read("/etc/all").as_deref(), Some("two\n"));
     // When there is room again it writes down what it knows.
     lab.run(["sh", "-ec", &format!("rm {}/full", store.display())]).ok();
-    let three = means("three");
+    let three = means(&lab, "three");
     watch.decides("settled", &three);
     watch.stop().ok();
     let mut watch = Watch::start(&lab, &["--apply"]);
