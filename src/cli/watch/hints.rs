@@ -55,14 +55,13 @@ impl Hints {
     }
 
     async fn listen(&self, host: Host, asking: Asking, is_news: impl Fn(&HostPlan) -> bool + Send + Sync) {
-        let (id, began, mine) = (host.id.clone(), Instant::now(), asking.work.mine.clone());
+        let (id, began) = (host.id.clone(), Instant::now());
         let (tell, mut told) = mpsc::channel(16);
         let session = watch(asking, host, tell);
         let hear = async {
             while let Some(Told { news, .. }) = told.recv().await {
                 let touched = match news {
                     News::Planned(plan) => {
-                        mine.close().await;
                         if !is_news(&plan) || !self.may_look(&id) {
                             continue;
                         }
