@@ -477,6 +477,16 @@ pub fn tree_of(repository: &RepositoryArgs, what: What, pillar: Option<Map>) -> 
     Opened::at(repository, repository.commit.as_deref())?.tree(what, pillar)
 }
 
+/// Whether a target means a host, by what was last seen of it; one that was never seen is meant where it cannot be told.
+pub fn is_meant(target: &Target, id: &str, seen: Option<&Map>, tree: &TreeCompiler) -> Result<bool> {
+    let Some(grains) = seen else {
+        return if target.needs_grains() || target.needs_pillar() { Ok(true) } else { target.matches(id, &Map::new(), &Map::new()) };
+    };
+    let pillar = if target.needs_pillar() { tree.pillar_of(id, grains) } else { Ok(Map::new()) };
+    // A pillar that does not compile hides no host.
+    pillar.map_or(Ok(true), |pillar| target.matches(id, grains, &pillar))
+}
+
 /// Minion ids with their grains.
 pub type IdsAndGrains = Vec<(String, Map)>;
 
@@ -486,9 +496,8 @@ pub fn tree_and_hosts(repository: &RepositoryArgs) -> Result<(TreeCompiler, Opti
     let tree = opened.tree(What::Highstate, None)?;
     // Who only reads a tree needs none of its secrets.
     let tree = TreeCompiler { compiler: tree.compiler.decrypting(Arc::new(NoKeys)), ..tree };
-    let grains = |host: &Host| host.minion_opts.get("grains").and_then(Value::as_map).cloned().unwrap_or_default();
     let roster = opened.roster(repository).map(|roster| roster.hosts).unwrap_or_default();
-    Ok((tree, opened.snapshot.folder.clone(), roster.iter().map(|host| (host.id.clone(), grains(host))).collect()))
+    Ok((tree, opened.snapshot.folder.clone(), roster.iter().map(|host| (host.id.clone(), host.grains())).collect()))
 }
 
 /// Where the history of this repository is kept: one folder per repository, named by where it is.

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::{Value as Json, json};
@@ -15,7 +14,7 @@ use super::print::{Color, JSON_VERSION, Paint, Printer, clean, count, host_names
 use super::{Ended, RepositoryArgs, ScopeArgs, TargetArgs};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::compile::Answers;
-use crate::engine::difference::{Action, Argument, Change, Contents, Meaning, Side};
+use crate::engine::difference::{Action, Argument, Change, Contents, Meaning, Side, on_all_processors};
 use crate::engine::repository::{Snapshot, is_url};
 use crate::engine::tree::TreeCompiler;
 use crate::fleet::target::Target;
@@ -153,24 +152,13 @@ fn compared(args: &DiffArgs) -> Result<(Report, Vec<Diagnostic>)> {
     let new = Version::at(args, b.as_deref())?;
     let store = context::store_of(&args.repository)?;
     let hosts = meant(args, &old, &new, &store)?;
-    let told = Mutex::new(Vec::with_capacity(hosts.len()));
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        let threads = std::thread::available_parallelism().map_or(2, usize::from).min(hosts.len());
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some(host) = hosts.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let meaning = host.meaning(&old, &new);
-                    // Equal meanings have equal texts, whatever floats and places do.
-                    let key = serde_json::to_string(&meaning).unwrap_or_default();
-                    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-                    told.push((key, host.id.clone(), meaning));
-                }
-            });
-        }
+    let told = on_all_processors(&hosts, |host| {
+        let meaning = host.meaning(&old, &new);
+        // Equal meanings have equal texts, whatever floats and places do.
+        (serde_json::to_string(&meaning).unwrap_or_default(), host.id.clone(), meaning)
     });
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
-    for (key, host, meaning) in told.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    for (key, host, meaning) in told {
         groups.entry(key).or_insert_with(|| Group { hosts: Vec::new(), meaning }).hosts.push(host);
     }
     let mut groups: Vec<Group> = groups.into_values().collect();
@@ -238,11 +226,10 @@ impl Known {
     /// The grains of a side: those last seen, with what that side's roster says instead of what any roster said.
     fn grains(&self, own: Option<&Host>) -> Map {
         let mut grains = self.seen.as_ref().map(|(_, grains)| grains.clone()).unwrap_or_default();
-        let of = |host: &Host| host.minion_opts.get("grains").and_then(Value::as_map).cloned().unwrap_or_default();
         for host in [&self.old, &self.new].into_iter().flatten() {
-            of(host).iter().for_each(|(name, _)| drop(grains.0.shift_remove(name)));
+            host.grains().iter().for_each(|(name, _)| drop(grains.0.shift_remove(name)));
         }
-        grains.0.extend(own.map(of).unwrap_or_default());
+        grains.0.extend(own.map(Host::grains).unwrap_or_default());
         grains.insert("id", self.id.as_str());
         grains
     }
@@ -278,19 +265,9 @@ fn meant(args: &DiffArgs, old: &Version, new: &Version, store: &Arc<dyn Store>) 
             seen: context::seen(store, id),
             answers: context::answers_of(store, id),
         };
-        let asks = target.needs_grains() || target.needs_pillar();
         let own = known.new.as_ref().or(known.old.as_ref());
-        let is_meant = match &known.seen {
-            None if asks => true,
-            None => target.matches(id, &Map::new(), &Map::new())?,
-            Some(_) => {
-                let grains = known.grains(own);
-                // A pillar that does not compile hides no host.
-                let pillar = if target.needs_pillar() { new.tree.pillar_of(id, &grains) } else { Ok(Map::new()) };
-                pillar.map_or(Ok(true), |pillar| target.matches(id, &grains, &pillar))?
-            }
-        };
-        if is_meant {
+        let grains = known.seen.as_ref().map(|_| known.grains(own));
+        if context::is_meant(&target, id, grains.as_ref(), &new.tree)? {
             out.push(known);
         }
     }

@@ -6,7 +6,7 @@ mod told;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 use self::hints::Hints;
 use super::apply::{Carried, How, Judgement, carry_out};
-use super::context::{Context, Means, answers_of, cache_folder, form, now, seen};
+use super::context::{Context, Means, answers_of, cache_folder, form, is_meant, now, seen};
 use super::opened::{Opened, outside};
-use super::print::{Color, Printer};
+use super::print::{Color, Printer, count};
 use super::rollback::take_back_on;
 use super::{ConnectArgs, End, Ended, GuardArgs, RepositoryArgs, ScopeArgs, TargetArgs, WaveArgs, exit_code};
 use crate::diagnostic::{Code, Diagnostic, Result};
 use crate::engine::answers::Asking;
 use crate::engine::branch::{Branch, Tip};
-use crate::engine::difference::Side;
+use crate::engine::difference::{Side, on_all_processors};
 use crate::engine::plan::{Planned, joined};
 use crate::engine::repository::Snapshot;
 use crate::engine::settings::{Drift, Settings};
@@ -33,7 +33,7 @@ use crate::fleet::target::Target;
 use crate::fleet::{Host, Roster};
 use crate::lang::What;
 use crate::plan::{Action, Hash, HostPlan, Step};
-use crate::value::{Map, Value};
+use crate::value::Map;
 use crate::watch::cause::{self, Edits};
 use crate::watch::decide::{Act, Decision, Look, Outcome, Rules, State, Task};
 use crate::watch::recovery::{self, Pace, Recovery};
@@ -197,23 +197,13 @@ impl Desk {
     fn marks(&self, version: &Version) -> Result<Marks> {
         let tree = Desk::tree(version)?;
         let hosts = self.meant(version, &tree)?;
-        let next = AtomicUsize::new(0);
-        let found = Mutex::new((BTreeMap::new(), Vec::new()));
-        std::thread::scope(|scope| {
-            for _ in 0..std::thread::available_parallelism().map_or(2, usize::from).min(hosts.len()) {
-                scope.spawn(|| {
-                    while let Some(host) = hosts.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let mark = self.mark(&tree, host);
-                        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                        match mark {
-                            Ok(mark) => drop(found.0.insert(host.id.clone(), mark)),
-                            Err(faults) => found.1.extend(faults.into_iter().filter(|fault| !fault.summary.is_empty())),
-                        }
-                    }
-                });
+        let (mut marks, mut faults) = (BTreeMap::new(), Vec::new());
+        for (host, mark) in hosts.iter().zip(on_all_processors(&hosts, |host| self.mark(&tree, host))) {
+            match mark {
+                Ok(mark) => drop(marks.insert(host.id.clone(), mark)),
+                Err(found) => faults.extend(found.into_iter().filter(|fault| !fault.summary.is_empty())),
             }
-        });
-        let (marks, mut faults): (BTreeMap<_, _>, Vec<Diagnostic>) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        }
         faults.dedup();
         Ok(if faults.is_empty() { Ok(marks) } else { Err(faults) })
     }
@@ -235,27 +225,18 @@ impl Desk {
     /// Those last seen, with what the roster says now.
     fn grains(&self, host: &Host) -> Option<Map> {
         let (_, mut grains) = seen(&self.means.store, &host.id)?;
-        grains.0.extend(host.minion_opts.get("grains").and_then(Value::as_map).cloned().unwrap_or_default());
+        grains.0.extend(host.grains());
         grains.insert("id", host.id.as_str());
         Some(grains)
     }
 
-    /// The hosts that the target means; one that was never seen is meant where it cannot be told.
+    /// The hosts that the target means.
     fn meant(&self, version: &Version, tree: &TreeCompiler) -> Result<Vec<Host>> {
         let nodegroups = version.opened.settings.nodegroups.clone().unwrap_or_default();
         let target = Target::parse(form(&self.args.target), &self.args.target.target, &nodegroups)?;
-        let asks = target.needs_grains() || target.needs_pillar();
         let mut meant = Vec::new();
         for host in &version.roster.hosts {
-            let is = match self.grains(host).filter(|_| asks) {
-                None => asks || target.matches(&host.id, &Map::new(), &Map::new())?,
-                Some(grains) => {
-                    let pillar = if target.needs_pillar() { tree.pillar_of(&host.id, &grains) } else { Ok(Map::new()) };
-                    // A pillar that does not compile hides no host.
-                    pillar.map_or(Ok(true), |pillar| target.matches(&host.id, &grains, &pillar))?
-                }
-            };
-            if is {
+            if is_meant(&target, &host.id, self.grains(host).as_ref(), tree)? {
                 meant.push(host.clone());
             }
         }
@@ -433,13 +414,7 @@ impl Desk {
         match () {
             () if self.means.stop.is_pulled() && result.stopped.is_some() => Outcome::Stopped,
             () if let Some(back) = &result.taken_back => Outcome::Failed { why: back.why.clone(), taken_back },
-            () if result.tally.failed > 0 => {
-                let why = match result.tally.failed {
-                    1 => "1 state failed".to_owned(),
-                    n => format!("{n} states failed"),
-                };
-                self.failed(task, why, taken_back)
-            }
+            () if result.tally.failed > 0 => self.failed(task, format!("{} failed", count(result.tally.failed, "state")), taken_back),
             () if let Some(why) = &result.stopped => self.failed(task, why.clone(), taken_back),
             () => {
                 self.reached(&task.host);

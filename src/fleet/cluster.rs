@@ -214,7 +214,7 @@ impl Node {
 
     fn in_roster(&self, scale: Scale, processes: &[Process]) -> Host {
         let mut host = self.host.clone();
-        let mut grains = host.minion_opts.get("grains").and_then(Value::as_map).cloned().unwrap_or_default();
+        let mut grains = host.grains();
         if let Some(role) = self.role {
             grains.insert("role", role.name());
         }

@@ -61,6 +61,11 @@ pub struct Host {
 impl Host {
     pub const LOCAL: &'static str = "local";
 
+    /// The grains that the roster gives it, laid over its own.
+    pub fn grains(&self) -> Map {
+        self.minion_opts.get("grains").and_then(Value::as_map).cloned().unwrap_or_default()
+    }
+
     pub fn new(id: impl Into<String>, address: impl Into<String>) -> Host {
         Host {
             id: id.into(),
